@@ -1,0 +1,5 @@
+"""Timing in a way that can be compared and repeated."""
+
+from .timing import interleaved
+
+__all__ = ["interleaved"]

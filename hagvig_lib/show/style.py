@@ -1,0 +1,33 @@
+"""One look for every figure, safe for colour-blind readers."""
+
+import matplotlib as mpl
+
+# Okabe and Ito (2008): eight colours told apart under every common form of
+# colour blindness. Names, not numbers, so that a plot reads like a sentence.
+COLOURS = {
+    "black": "#000000",
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "grey": "#767676",
+}
+
+
+def style() -> None:
+    """Set matplotlib's defaults for a chapter."""
+    mpl.rcParams.update(
+        {
+            "axes.prop_cycle": mpl.cycler(color=list(COLOURS.values())[1:]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 110,
+            "figure.figsize": (6.4, 3.2),
+            "image.cmap": "cividis",
+            "legend.frameon": False,
+        }
+    )
