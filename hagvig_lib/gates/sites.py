@@ -1,0 +1,197 @@
+"""Where gates go: a site is a place in a timm model that can hold a gate.
+
+ViT, DeiT, DeiT-III: the slots `ls1` and `ls2` of every block, after the
+attention and after the MLP, before the residual sum; a LayerScale in the
+slot stays. ResNet, EfficientNet: the end of every stage.
+"""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from functools import singledispatch
+
+from timm.models._features import FeatureDictNet, FeatureGetterNet
+from timm.models.efficientnet import EfficientNet, EfficientNetFeatures
+from timm.models.resnet import ResNet
+from timm.models.vision_transformer import (
+    Block,
+    LayerScale,  # pyright: ignore[reportPrivateImportUsage]
+    VisionTransformer,
+)
+from torch import Tensor, nn
+
+from hagvig_lib.gates.gate import HardAttentionGate
+from hagvig_lib.gates.inspection import find_gates
+
+
+def gate_sites(model: nn.Module) -> dict[str, int]:
+    """The sites of a model: name -> channels, in the order of computation.
+
+    Raises:
+        TypeError: the model has no site that we know.
+    """
+    sites = find_sites(model)
+    if not sites:
+        raise TypeError(
+            f"{type(model).__name__} has no site for a gate: give a timm "
+            "VisionTransformer (ViT, DeiT, DeiT-III), ResNet or "
+            "EfficientNet, or timm's feature extractor around one"
+        )
+    return sites
+
+
+@singledispatch
+def find_sites(model: nn.Module) -> dict[str, int]:
+    """Sites of one family of models; register a function for a new one."""
+    return {}
+
+
+@find_sites.register
+def _(model: VisionTransformer):
+    for index, block in enumerate(model.blocks):
+        if type(block) is not Block:
+            raise TypeError(
+                f"blocks.{index} is a {type(block).__name__}: gates go into "
+                "timm's vision_transformer.Block only"
+            )
+    return {
+        f"blocks.{index}.{slot}": model.embed_dim
+        for index in range(len(model.blocks))
+        for slot in ("ls1", "ls2")
+    }
+
+
+@find_sites.register(ResNet)
+@find_sites.register(FeatureDictNet)  # and FeatureListNet; holds a ResNet
+def _(model):
+    return {
+        info["module"]: info["num_chs"]
+        for info in model.feature_info
+        if info["module"].startswith("layer")
+        # timm drops or empties the stages after the last wanted feature
+        and len(getattr(model, info["module"], ()))
+    }
+
+
+@find_sites.register(EfficientNet)
+@find_sites.register(EfficientNetFeatures)
+def _(model):
+    sites = {}
+    for index, stage in enumerate(model.blocks):
+        blocks = [m for m in stage if not isinstance(m, HardAttentionGate)]
+        info = blocks[-1].feature_info("bottleneck")
+        sites[f"blocks.{index}"] = info["num_chs"]
+    return sites
+
+
+@find_sites.register
+def _(model: FeatureGetterNet):
+    inner = gate_sites(model.model)
+    return {f"model.{site}": channels for site, channels in inner.items()}
+
+
+class GatedLayerScale(LayerScale):
+    """A LayerScale followed by a gate; `gamma` keeps its key."""
+
+    gate: HardAttentionGate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(super().forward(x))
+
+
+def add_gates(
+    model: nn.Module,
+    sites: str | Sequence[str] = "auto",
+    init: str | float = "paper",
+    gate: Callable[..., HardAttentionGate] = HardAttentionGate,
+) -> nn.Module:
+    """Put a gate at each chosen site, in place.
+
+    The model's own keys stay, `<site>.gate.logits` are new, and a state
+    dict without any gate still loads strictly. To extract features, gate
+    and load first, then wrap; or gate timm's feature extractor itself.
+
+    Args:
+        sites: "auto" for all, or glob patterns over the names that
+            `gate_sites` gives: "layer4", ["blocks.*.ls2"].
+        init: see `HardAttentionGate`.
+        gate: the class, `HardAttentionGate` or `HardConcreteGate`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        TypeError: a model or a block class without sites; names it.
+        ValueError: a pattern matches no site, a site has its gate already,
+            or `init` is unknown. The model is then unchanged.
+    """
+    available = gate_sites(model)
+    chosen = _match(available, "*" if sites == "auto" else sites)
+    present = find_gates(model)
+    if twice := [site for site in chosen if f"{site}.gate" in present]:
+        raise ValueError(
+            f"{', '.join(twice)}: has its gate already; choose other sites"
+        )
+    new = {}
+    for site in chosen:
+        slot = model.get_submodule(site)
+        is_stage = isinstance(slot, nn.Sequential)
+        owner = site if is_stage else site.rpartition(".")[0]
+        like = next(model.get_submodule(owner).parameters())
+        new[site] = gate(
+            available[site],
+            dim=1 if is_stage else -1,
+            init=init,
+            device=like.device,
+            dtype=like.dtype,
+        ).train(slot.training)
+    for site in chosen:
+        _insert(model, site, new[site])
+    model.register_load_state_dict_pre_hook(_keep_absent_gates)
+    return model
+
+
+def _match(available: dict[str, int], patterns: str | Sequence[str]):
+    """Sites that match any pattern, in the model's order."""
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    for pattern in patterns:
+        if not any(fnmatchcase(site, pattern) for site in available):
+            raise ValueError(
+                f"sites: {pattern!r} matches none of {', '.join(available)}"
+            )
+    return [
+        site
+        for site in available
+        if any(fnmatchcase(site, pattern) for pattern in patterns)
+    ]
+
+
+def _insert(model: nn.Module, site: str, gate: HardAttentionGate) -> None:
+    slot = model.get_submodule(site)
+    if isinstance(slot, LayerScale):
+        slot.__class__ = GatedLayerScale  # gamma, hooks and mode stay
+    elif isinstance(slot, nn.Identity):
+        slot = nn.Sequential().train(slot.training)
+        model.set_submodule(site, slot)
+    slot.add_module("gate", gate)
+
+
+def _keep_absent_gates(
+    model, state_dict, prefix, metadata, strict, missing, unexpected, errors
+) -> None:
+    """Load hook: without any gate in the file, the gates stay as they are.
+
+    A file with only some of them was written by another model: an error,
+    with `strict=False` too.
+    """
+    own = {
+        f"{prefix}{name}.logits": gate.logits
+        for name, gate in find_gates(model).items()
+    }
+    absent = [key for key in own if key not in state_dict]
+    if len(absent) == len(own):
+        state_dict.update(own)
+    elif absent:
+        errors.append(
+            f"gates missing from the state dict: {', '.join(absent)}; load "
+            "all gates or none"
+        )

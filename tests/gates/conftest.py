@@ -1,0 +1,58 @@
+"""The five models that the gates are tested on: small images, full width."""
+
+import copy
+from functools import cache
+
+import pytest
+import timm
+import torch
+
+NAMES = (
+    "vit_tiny_patch16_224",
+    "deit3_small_patch16_224",
+    "resnet18",
+    "resnet50",
+    "efficientnet_b0",
+)
+
+
+@cache
+def template(name, options):
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=7, **dict(options))
+    # timm starts LayerScale and the last norm of each block near 0, which
+    # would hide the branches behind them.
+    for key, parameter in model.named_parameters():
+        if key.endswith(("weight", "gamma")) and parameter.ndim == 1:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return model
+
+
+@pytest.fixture
+def build():
+    """build(name, shallow=False, **options) -> a fresh timm model.
+
+    `shallow` gives transformers two blocks: the same code, faster.
+    """
+
+    def build(name, shallow=False, **options):
+        if "patch16" in name:
+            options = {"img_size": 32, **options}
+            if shallow:
+                options["depth"] = 2
+        torch.manual_seed(1)
+        return copy.deepcopy(template(name, tuple(options.items())))
+
+    return build
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def images():
+    return torch.randn(
+        4, 3, 32, 32, generator=torch.Generator().manual_seed(2)
+    )
