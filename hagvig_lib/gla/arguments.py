@@ -1,0 +1,97 @@
+"""What `gla` accepts, and what it says about the rest."""
+
+import torch
+from torch import Tensor
+
+from .reference import accumulation_dtype
+
+
+def check_tensors(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_gates: dict[str, Tensor],
+    initial_state: Tensor | None = None,
+) -> None:
+    """Refuse shapes, dtypes and devices that do not fit together.
+
+    Raises:
+        ValueError: names the argument, its shape and the one it must match.
+    """
+    _check_query(q)
+    wide = accumulation_dtype(q.dtype)
+    _check_like(q, "k", k, "[B, T, H, K]", q.shape, {q.dtype})
+    _check_like(q, "v", v, "[B, T, H, V]", (*q.shape[:3], -1), {q.dtype})
+    for name, gate in log_gates.items():
+        _check_like(q, name, gate, "[B, T, H, K]", q.shape, {q.dtype, wide})
+    if initial_state is not None:
+        batch, _, heads, channels = q.shape
+        shape = (batch, heads, channels, v.shape[-1])
+        dtypes = {q.dtype, wide}
+        _check_like(
+            q, "initial_state", initial_state, "[B, H, K, V]", shape, dtypes
+        )
+
+
+def check_gate(name: str, log_gate: Tensor) -> None:
+    """Refuse a log gate above 0 or NaN; reads the values, so it synchronises.
+
+    Raises:
+        ValueError: how many, the largest, where it is, and the remedy.
+    """
+    bad = ~(log_gate <= 0)  # a NaN fails every comparison
+    if not bad.any():
+        return
+    worst = torch.unravel_index(log_gate.argmax(), bad.shape)  # NaN wins
+    raise ValueError(
+        f"{name} has {int(bad.sum())} of {bad.numel()} values above 0 or NaN; "
+        f"the largest is {log_gate[worst].item():.4g} at "
+        f"{[int(i) for i in worst]}. exp(log_gate) multiplies the state and "
+        "must lie in [0, 1]: pass logsigmoid(x), not sigmoid(x) or x"
+    )
+
+
+def _check_query(q: Tensor) -> None:
+    if q.ndim != 4:
+        raise ValueError(
+            f"q has shape {list(q.shape)}: expected four axes [B, T, H, K], "
+            "with tokens before heads"
+        )
+    if not q.is_floating_point():
+        raise ValueError(f"q has dtype {q.dtype}: expected a floating dtype")
+    if q.shape[1] == 0 or q.shape[3] == 0:
+        raise ValueError(
+            f"q has shape {list(q.shape)}: [B, T, H, K] needs at least one "
+            "token (T) and one channel (K)"
+        )
+
+
+def _check_like(
+    q: Tensor,
+    name: str,
+    x: Tensor,
+    axes: str,
+    shape: tuple[int, ...],
+    dtypes: set[torch.dtype],
+) -> None:
+    """Compare with q: -1 in `shape` stands for any length."""
+    fits = x.ndim == len(shape) and all(
+        want in (-1, have) for want, have in zip(shape, x.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n == -1 else str(n) for n in shape)
+        raise ValueError(
+            f"{name} has shape {list(x.shape)}, but q has shape "
+            f"{list(q.shape)}: {name} must be {axes} = [{wanted}]"
+        )
+    if x.dtype not in dtypes:
+        allowed = " or ".join(sorted(str(d) for d in dtypes))
+        raise ValueError(
+            f"{name} has dtype {x.dtype}, but q has {q.dtype}: "
+            f"pass {name} as {allowed}"
+        )
+    if x.device != q.device:
+        raise ValueError(
+            f"{name} is on {x.device}, but q is on {q.device}: "
+            f"move {name} with .to(q.device)"
+        )
