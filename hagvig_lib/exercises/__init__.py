@@ -1,5 +1,6 @@
 """Checkers for the book's exercises, one module a chapter."""
 
+import textwrap
 from importlib import import_module
 
 __all__ = ["Wrong", "check", "verdict"]
@@ -27,7 +28,8 @@ def check(chapter: int, number: int, answer: object) -> None:
     if hint is None:
         print(f"✓ {chapter}.{number} is right.")
     else:
-        print(f"✗ {chapter}.{number} {hint}")
+        # A notebook's output does not wrap by itself.
+        print(textwrap.fill(f"✗ {chapter}.{number} {hint}", width=79))
 
 
 def verdict(chapter: int, number: int, answer: object) -> str | None:

@@ -1,13 +1,14 @@
 """One look for every figure, safe for colour-blind readers."""
 
 import matplotlib as mpl
+from cycler import cycler
 
 # Okabe and Ito (2008): eight colours told apart under every common form of
 # colour blindness. Names, not numbers, so that a plot reads like a sentence.
 COLOURS = {
     "black": "#000000",
     "blue": "#0072B2",
-    "vermillion": "#D55E00",
+    "vermilion": "#D55E00",
     "green": "#009E73",
     "purple": "#CC79A7",
     "orange": "#E69F00",
@@ -20,7 +21,7 @@ def style() -> None:
     """Set matplotlib's defaults for a chapter."""
     mpl.rcParams.update(
         {
-            "axes.prop_cycle": mpl.cycler(color=list(COLOURS.values())[1:]),
+            "axes.prop_cycle": cycler(color=list(COLOURS.values())[1:]),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titlesize": "medium",

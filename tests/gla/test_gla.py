@@ -1,4 +1,4 @@
-"""The public functions: gradients, invariances, precision, compilation."""
+"""The public functions: defaults, invariances, precision, compilation."""
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from hagvig_lib.gla import bidirectional_gla, gla
-from hagvig_lib.gla.reference import parallel
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # derived in test_reference.py
 REVERSE = pytest.mark.parametrize("reverse", [False, True])
@@ -78,62 +77,6 @@ def test_accepts_views_and_leaves_inputs_alone(reverse):
     )
     assert_close(result, expected, rtol=0, atol=0)
     assert_close(packed, before, rtol=0, atol=0)
-
-
-# Gradients -----------------------------------------------------------------
-
-
-@REVERSE
-@pytest.mark.parametrize("gate", ["vig", "plain"])
-def test_gradient_of_every_input(reverse, gate):
-    inputs = [x.requires_grad_() for x in draw(tokens=4, gate=gate)]
-
-    def run(q, k, v, log_gate, state):
-        return gla(
-            q,
-            k,
-            v,
-            log_gate,
-            reverse=reverse,
-            initial_state=state,
-            return_state=True,
-        )
-
-    assert torch.autograd.gradcheck(run, inputs)
-
-
-@REVERSE
-def test_gradient_of_the_parallel_form(reverse):
-    inputs = [x.requires_grad_() for x in draw(tokens=4)]
-
-    def run(q, k, v, log_gate, state):
-        return parallel(
-            q,
-            k,
-            v,
-            log_gate,
-            scale=0.7,
-            reverse=reverse,
-            initial_state=state,
-        )
-
-    assert torch.autograd.gradcheck(run, inputs)
-
-
-def test_gradient_of_every_input_in_both_directions():
-    q, k, v, gate, _ = draw(tokens=4)
-    inputs = [x.requires_grad_() for x in (q, k, v, *both_gates(gate))]
-    assert torch.autograd.gradcheck(bidirectional_gla, inputs)
-
-
-def test_gradient_of_an_infinite_gate_is_zero():
-    inputs = [x.requires_grad_() for x in draw(tokens=17, gate="reset")]
-    output = gla(*inputs[:4], initial_state=inputs[4])
-    gradients = torch.autograd.grad(output.square().sum(), inputs)
-    assert all(g.isfinite().all() for g in gradients)
-    closed = torch.isneginf(inputs[3])
-    assert (gradients[3][closed] == 0).all()
-    assert (gradients[3][~closed] != 0).any()
 
 
 # Properties ----------------------------------------------------------------

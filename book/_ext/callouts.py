@@ -1,0 +1,57 @@
+"""Give the block quotes that begin with a known label their own look.
+
+In a notebook they stay plain Markdown: `> **Takeaway.** One sentence.`
+"""
+
+import re
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
+
+LABELS = {
+    r"Takeaway\.": "takeaway",
+    r"The paper says\.": "paper",
+    r"The code differs( \([A-Z]\d+\))?\.": "code",
+    r"We add\.": "ours",
+}
+logger = logging.getLogger(__name__)
+
+
+class Callouts(SphinxTransform):
+    """Mark a block quote with the class of its label."""
+
+    default_priority = 500
+
+    def apply(self, **kwargs) -> None:
+        for quote in self.document.findall(nodes.block_quote):
+            label = _label(quote)
+            if label is None:
+                continue
+            for pattern, kind in LABELS.items():
+                if re.fullmatch(pattern, label):
+                    quote["classes"] += ["callout", f"callout-{kind}"]
+                    break
+            else:
+                logger.warning(
+                    "block quote begins with the unknown label %r; use one"
+                    " of book/_ext/callouts.py",
+                    label,
+                    location=quote,
+                )
+
+
+def _label(quote: nodes.block_quote) -> str | None:
+    """The bold words that begin the quote and end with a full stop."""
+    for words in quote.findall(nodes.Text):
+        if words.astext():  # the Markdown parser puts empty ones before bold
+            label = words.parent.astext()
+            bold = isinstance(words.parent, nodes.strong)
+            return label if bold and label.endswith(".") else None
+    return None
+
+
+def setup(app: Sphinx) -> dict:
+    app.add_transform(Callouts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,1 @@
+"""Data that the chapters use; the default sets need no network."""

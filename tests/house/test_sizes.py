@@ -1,0 +1,80 @@
+"""The library stays short enough to be read beside the book."""
+
+import ast
+import io
+import tokenize
+from collections import Counter
+
+from repository import ROOT, committed
+
+# Code lines, without exercises: the budget of each part, then of all.
+LIMITS = {
+    ("gates", "routing"): 450,
+    ("gla",): 1300,
+    ("models",): 950,
+    ("data",): 650,
+    ("training",): 600,
+    ("measure", "show"): 550,
+}
+TOTAL, FILE_LINES, KERNEL_FILE_LINES = 4500, 250, 400
+
+
+def code_lines(source):
+    """Number of lines with code: no blanks, comments or docstrings."""
+    silent = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented) and ast.get_docstring(node):
+            text = node.body[0]
+            lines -= set(range(text.lineno, text.end_lineno + 1))
+    return len(lines)
+
+
+def test_code_lines_leaves_out_docstrings_comments_and_blanks():
+    module = (
+        '"""Doc\n\nstring."""\n\n# why\nx = (\n    """\n    1"""\n)  # y\n'
+    )
+    function = 'def f():\n    """Doc."""\n\n    return 1\n'
+    assert code_lines(module) == 4
+    assert code_lines(function) == 2
+
+
+def test_each_part_of_the_library_is_within_its_budget(record_property):
+    sizes = Counter()
+    for path in committed("hagvig_lib/*.py"):
+        part = path.parts[1].removesuffix(".py")
+        sizes[part] += code_lines((ROOT / path).read_text())
+    table = [
+        (" + ".join(parts), sum(sizes[part] for part in parts), limit)
+        for parts, limit in LIMITS.items()
+    ]
+    total = sizes.total() - sizes["exercises"]
+    table.append(("all but exercises", total, TOTAL))
+    rows = [f"{name:20} {n:5} of {limit}" for name, n, limit in table]
+    record_property("code lines of hagvig_lib", "\n".join(rows))
+    homes = {"__init__", "exercises"}.union(*LIMITS)
+    assert sizes.keys() <= homes, "a part of the library without a budget"
+    assert not [row for row in table if row[1] > row[2]]
+
+
+def test_files_are_short():
+    long = {}
+    for folder in ("hagvig_lib", "data_scripts", "book"):
+        for path in committed(f"{folder}/*.py"):
+            kernel = path.is_relative_to("hagvig_lib/gla/triton")
+            limit = KERNEL_FILE_LINES if kernel else FILE_LINES
+            lines = len((ROOT / path).read_text().splitlines())
+            if lines > limit:
+                long[str(path)] = lines
+    assert not long
