@@ -1,7 +1,6 @@
 """`make book`: execute what changed, render, check, then publish."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -34,16 +33,18 @@ def build(book: Book) -> dict[Path, RunCost]:
     executed = execute_changed(book)
     costs = {c: run_cost(notebook) for c, notebook in executed.items()}
     site_key = _site_key(book, executed)
-    stamp = book.site / ".built-from"
-    if stamp.exists() and stamp.read_text() == site_key:
+    stamp = book.site.with_name("built-from")
+    built = book.site.exists() and stamp.exists()
+    if built and stamp.read_text() == site_key:
         print("the site is up to date")
         return costs
     stage(book, executed)
     _refuse("outputs", check_sources.check_outputs(book))
     html = render(book)
     _refuse("pages", [*check_pages.check(html), *check_browser.check(html)])
-    (html / ".built-from").write_text(site_key)
+    stamp.unlink(missing_ok=True)
     _publish(book, html)
+    stamp.write_text(site_key)
     print(
         f"site rendered and checked, {time.monotonic() - began:.0f} s in all"
     )
@@ -65,11 +66,7 @@ def render(book: Book) -> Path:
     command += ["--config", book.config, "--path-output", book.side]
     command += ["-W", "-n", "--keep-going", "--all", "--quiet"]
     print("rendering", flush=True)
-    # User-installed extensions must not change the book.
-    environment = os.environ | {"PYTHONNOUSERSITE": "1", "NO_COLOR": "1"}
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=environment
-    )
+    result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise BuildError(f"Jupyter Book stopped:\n{result.stderr}")
     html = book.side / "_build" / "html"

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 
+from check_pages import html_pages
 from paths import BuildError
 from playwright.sync_api import (
-    Browser,
     ConsoleMessage,
     Page,
     Request,
@@ -20,6 +21,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+WORKERS = 2
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MISSING = (
     "no Chromium or Chrome found, browser checks skipped:"
@@ -40,6 +42,20 @@ _RAW_MATH = """() => [...document.querySelectorAll('.math')]
     || e.querySelector('mjx-merror, mjx-mtext[style*="red"]'))
   .map(e => e.querySelector('mjx-merror')?.dataset.mjxError
     ?? e.innerText.slice(0, 80))"""
+# axe's time grows with the square of the tokens of highlighted code; one
+# token of each colour, on each background, tells as much.
+_FEWER_TOKENS = """() => {
+  const seen = new Set(), repeated = [];
+  for (const code of document.querySelectorAll('pre')) {
+    const background = getComputedStyle(code).backgroundColor;
+    for (const token of code.querySelectorAll('span')) {
+      const look = token.className + background;
+      if (seen.has(look)) repeated.push(token);
+      seen.add(look);
+    }
+  }
+  repeated.forEach(token => token.replaceWith(token.textContent));
+}"""
 # Without preload: axe would fetch style sheets, which file:// forbids.
 _AXE = """rules => axe.run(document, {preload: false,
   resultTypes: ['violations'],
@@ -67,49 +83,42 @@ def check(html: Path) -> list[str]:
         print(MISSING)
         return []
     print("checking pages in the browser", flush=True)
-    pages = sorted(
-        path
-        for path in html.rglob("*.html")
-        if "_static" not in path.relative_to(html).parts
-    )
-    root = html.as_uri()
-    urls = [f"{root}/{p.relative_to(html).as_posix()}" for p in pages]
-    with sync_playwright() as playwright, _server(html) as address:
+    names = [p.relative_to(html).as_posix() for p in html_pages(html)]
+    with _server(html) as address, ThreadPoolExecutor(WORKERS) as pool:
+        visits = [
+            pool.submit(_visit, executable, view, html.as_uri(), names)
+            for view in VIEWS
+        ]
+        # Served, pages differ only in where they are: one is enough.
+        first = (executable, "desktop", address, ["index.html"])
+        visits.append(pool.submit(_visit, *first))
+        return [problem for visit in visits for problem in visit.result()]
+
+
+def _visit(
+    executable: str, view: str, root: str, names: list[str]
+) -> list[str]:
+    """Look at pages below an address, in a browser of one's own."""
+    width, scheme = VIEWS[view]
+    problems = []
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, args=FLAGS
         )
-        problems = [
-            f"{url.removeprefix(root)[1:]} ({view}): {problem}"
-            for view in VIEWS
-            for url, problem in _visit_all(browser, view, urls, root)
-        ]
-        problems += [
-            f"{url}: {problem}"
-            for url, problem in _visit_all(
-                browser, "desktop", [f"{address}/index.html"], address
-            )
-        ]
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.add_init_script(
+            f"localStorage.setItem('mode', '{scheme}');"
+            f"localStorage.setItem('theme', '{scheme}');"
+        )
+        log = _listen(page, root)
+        for name in names:
+            page.goto(f"{root}/{name}")
+            for problem in (*_page_problems(page), *log):
+                where = root.partition(":")[0]
+                problems.append(f"{name} ({view}, {where}): {problem}")
+            log.clear()
         browser.close()
     return problems
-
-
-def _visit_all(
-    browser: Browser, view: str, urls: list[str], root: str
-) -> Iterator[tuple[str, str]]:
-    width, scheme = VIEWS[view]
-    context = browser.new_context(viewport={"width": width, "height": 900})
-    context.add_init_script(
-        f"localStorage.setItem('mode', '{scheme}');"
-        f"localStorage.setItem('theme', '{scheme}');"
-    )
-    page = context.new_page()
-    log = _listen(page, root)
-    for url in urls:
-        page.goto(url)
-        found = [*_page_problems(page), *log]
-        log.clear()
-        yield from ((url, problem) for problem in found)
-    context.close()
 
 
 def _listen(page: Page, root: str) -> list[str]:
@@ -151,6 +160,7 @@ def _page_problems(page: Page) -> Iterator[str]:
     if overflow > 0:
         yield f"the page is {overflow} px wider than the screen"
     yield from _slider_problems(page)
+    page.evaluate(_FEWER_TOKENS)
     page.evaluate(
         files("axe_playwright_python").joinpath("axe.min.js").read_text()
     )

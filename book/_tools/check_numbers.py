@@ -21,7 +21,7 @@ _NUMBER = re.compile(
     r"""(?<![\w.])\d[\d,]*(?:
         (?:\.\d+)?(?:                       # with a unit: 93.2 %, 3×, 45 s
             \s*(?:% | per\s?cent\b | ×(?!\s*\d))  # but 28 × 28 is a shape
-          | [\s-]*(?:x|times|[nµm]?s|sec(?:ond)?s?|min(?:ute)?s?|h(?:our)?s?
+          | [\s-]*(?:x|times|[nµm]?s|secs?|seconds?|mins?|minutes?|h|hours?
                 |[kKMGT]i?B|[kMGT]?FLOPs?|[kMG]?Hz)\b)
       | \.\d+(?:e-?\d+)?                    # with a decimal point
       | e-?\d+                              # 1e-5
@@ -38,7 +38,9 @@ _LABELS = re.compile(
     re.VERBOSE,
 )
 _QUOTED = ("The paper says.", "The code differs")
-_DURATION = re.compile(r"\d+ minutes;")  # opens a chapter's line of costs
+_OPENING = (
+    "After this chapter you can"  # what a chapter costs follows in italics
+)
 
 
 def check(book: Book) -> list[str]:
@@ -74,7 +76,8 @@ def passages(markdown: str) -> Iterator[str]:
     tokens = parser.parse(markdown)
     for i, token in enumerate(tokens):
         if token.type == "blockquote_open":
-            head = tokens[i + 2].content.lstrip("*")
+            words = (t.content for t in tokens[i:] if t.type == "inline")
+            head = next(words, "").lstrip("*")
             quoted += bool(quoted) or head.startswith(_QUOTED)
         elif token.type == "blockquote_close":
             quoted -= bool(quoted)
@@ -101,7 +104,7 @@ def _prose(tokens: list[Token]) -> str:
         elif token.type == "em_open":
             emphasis = len(text)
         elif token.type == "em_close":
-            if emphasis is not None and _DURATION.match(text[emphasis:]):
+            if text.startswith(_OPENING) and emphasis:
                 text = text[:emphasis]
             emphasis = None
     return text

@@ -5,13 +5,20 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
+def html_pages(html: Path) -> list[Path]:
+    """The pages of a site, without the templates among its static files."""
+    return [
+        path
+        for path in sorted(html.rglob("*.html"))
+        if "_static" not in path.relative_to(html).parts
+    ]
+
+
 def check(html: Path) -> list[str]:
     """Broken links, missing anchors and silent pictures, page by page."""
-    pages = {}
-    for path in sorted(html.rglob("*.html")):
-        if "_static" not in path.relative_to(html).parts:
-            pages[path] = _Page()
-            pages[path].feed(path.read_text())
+    pages = {path: _Page() for path in html_pages(html)}
+    for path, page in pages.items():
+        page.feed(path.read_text())
     problems = []
     for path, page in pages.items():
         name = path.relative_to(html).as_posix()

@@ -16,17 +16,17 @@ ends here; we add `HardConcreteGate`, `gate_penalty`, `harden` and
 `prune_gates`.
 """
 
-from hagvig_lib.gates.closing import HardConcreteGate, gate_penalty, harden
-from hagvig_lib.gates.gate import HardAttentionGate
-from hagvig_lib.gates.inspection import (
+from .closing import HardConcreteGate, gate_penalty, harden
+from .gate import HardAttentionGate
+from .inspection import (
     gate_parameters,
     gate_table,
     named_gates,
     sparsity,
     weight_parameters,
 )
-from hagvig_lib.gates.pruning import PruneReport, prune_gates
-from hagvig_lib.gates.sites import add_gates, gate_sites
+from .pruning import PruneReport, prune_gates
+from .sites import add_gates, gate_sites
 
 __all__ = [
     "HardAttentionGate",

@@ -1,21 +1,24 @@
-"""Closing gates. We add all of this: the paper neither penalises nor
-rounds its gates, and so none of them is ever 0."""
+"""Closing gates: a penalty, a threshold, and a gate that reaches 0.
+
+We add all of this. The paper neither penalises nor rounds its gates, and
+none of them is ever 0.
+"""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from hagvig_lib.gates.gate import HardAttentionGate
-from hagvig_lib.gates.inspection import check_threshold, named_gates
+from .gate import HardAttentionGate
+from .inspection import check_threshold, named_gates
 
 
 class HardConcreteGate(HardAttentionGate):
-    """A gate that can be exactly 0 or 1 and still learns.
+    """A gate that can be exactly 0 or 1 and still learn.
 
-    Louizos et al. 2018, arXiv 1712.01312, eq. 10-13; their log(alpha) is
-    `logits`. In training each forward pass draws one noise per channel; in
-    evaluation nothing is random.
+    We add it, after Louizos et al. 2018 (arXiv 1712.01312, the hard
+    concrete distribution); their log(alpha) is `logits`. Each forward pass
+    in training draws a noise per channel; evaluation draws none.
     """
 
     temperature = 2 / 3  # beta
@@ -50,7 +53,7 @@ class HardConcreteGate(HardAttentionGate):
 def gate_penalty(model: nn.Module) -> Tensor:
     """How open the gates are on average, 0 to 1; add a multiple to the loss.
 
-    An open gate counts as its value, or for `HardConcreteGate` as the
+    We add it. A gate counts as its value, a `HardConcreteGate` as the
     probability that it is not 0.
 
     Raises:
@@ -69,7 +72,8 @@ def gate_penalty(model: nn.Module) -> Tensor:
 def harden(model: nn.Module, threshold: float, binary: bool = False) -> int:
     """Close every gate whose value is below the threshold, in place.
 
-    A closed gate is exactly 0 and has gradient 0: it stays closed.
+    We add it. A closed gate is exactly 0 and so is its gradient: it stays
+    closed.
 
     Args:
         threshold: in (0, 1).

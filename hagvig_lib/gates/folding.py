@@ -7,21 +7,18 @@ from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
-from timm.models import _efficientnet_blocks as mbconv
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from hagvig_lib.gates.gate import HardAttentionGate
+from .gate import HardAttentionGate
 
 # Subclasses may do more than multiply (weight standardisation, experts).
-CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
-# The layers with which the main branch of a block ends.
-LAST_LAYERS = {
-    BasicBlock: ("conv2", "bn2"),
-    Bottleneck: ("conv3", "bn3"),
-    mbconv.DepthwiseSeparableConv: ("conv_pw", "bn2"),
-    mbconv.InvertedResidual: ("conv_pwl", "bn3"),
-}
+LINEAR = (nn.Linear, nn.Conv2d, Conv2dSame)
+# What layers call their numbers of outputs and inputs.
+SIZES = (
+    {"out_features", "out_channels", "num_features"},
+    {"in_features", "in_channels"},
+)
 
 
 class Scatter(nn.Module):
@@ -68,10 +65,7 @@ def fold_into_branch(model: Any, site: str, gate: HardAttentionGate) -> bool:
     """
     path, _, slot = site.rpartition(".")
     block = model.get_submodule(path)
-    norm, branch, last = {
-        "ls1": ("norm1", "attn", "proj"),
-        "ls2": ("norm2", "mlp", "fc2"),
-    }[slot]
+    branch, last = ("attn", "proj") if slot == "ls1" else ("mlp", "fc2")
     layer = getattr(getattr(block, branch), last, None)
     if type(layer) is not nn.Linear:
         return False
@@ -79,13 +73,13 @@ def fold_into_branch(model: Any, site: str, gate: HardAttentionGate) -> bool:
     keep = scale.nonzero().flatten()
     setattr(block, slot, nn.Identity())
     if len(keep) == 0:
-        setattr(block, norm, nn.Identity())
+        setattr(block, f"norm{slot[-1]}", nn.Identity())
         setattr(block, branch, Zero())
         return True
     layer.weight.mul_(scale[:, None])
     if layer.bias is not None:
         layer.bias.mul_(scale)
-    _narrow(layer, "out", keep)
+    _narrow(layer, 0, keep)
     if len(keep) < gate.channels:
         setattr(block, slot, Scatter(keep, gate.channels))
     return True
@@ -99,17 +93,15 @@ def fold_into_readers(model: Any, site: str, gate: HardAttentionGate) -> bool:
         Whether all of them could take the gate up.
     """
     readers = _readers(model, site)
-    if not readers or not all(
-        type(layer) in (*CONVOLUTIONS, nn.Linear)
-        and layer.weight.shape[1] == gate.channels  # not so if grouped
-        for layer in readers
-    ):
+    width = gate.channels  # a grouped convolution has fewer inputs
+    fit = [type(r) in LINEAR and r.weight.shape[1] == width for r in readers]
+    if not fit or not all(fit):
         return False
     scale = gate.values()
     keep = scale.nonzero().flatten()
     for layer in readers:
         layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 2)))
-        _narrow(layer, "in", keep)
+        _narrow(layer, 1, keep)
         if isinstance(layer, nn.Linear):
             model.num_features = model.head_hidden_size = len(keep)
     for info in model.feature_info:
@@ -142,38 +134,25 @@ def _readers(model: Any, site: str) -> list[Any]:
 
 def _narrow_block(block: Any, keep: Tensor) -> bool:
     """Let a block compute only the kept outputs, where that is simple."""
-    if type(block) not in LAST_LAYERS:
+    last = {BasicBlock: 2, Bottleneck: 3}.get(type(block))
+    norm = getattr(block, f"bn{last}", None)
+    if not isinstance(norm, nn.BatchNorm2d) or block.se is not None:
         return False
-    conv, norm = (getattr(block, name) for name in LAST_LAYERS[type(block)])
-    if type(conv) not in CONVOLUTIONS or not isinstance(norm, nn.BatchNorm2d):
-        return False
-    if hasattr(block, "downsample"):
-        if block.se is not None:
-            return False  # attention over all channels follows the norm
-        shortcut = [] if block.downsample is None else [*block.downsample]
-        block.downsample = nn.Sequential(*shortcut, Select(keep))
-    elif block.has_skip:
-        return False
-    _narrow(conv, "out", keep)
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        _replace(norm, name, getattr(norm, name)[keep])
-    norm.num_features = len(keep)
+    shortcut = [] if block.downsample is None else [*block.downsample]
+    block.downsample = nn.Sequential(*shortcut, Select(keep))
+    _narrow(getattr(block, f"conv{last}"), 0, keep)
+    _narrow(norm, 0, keep)
     return True
 
 
-def _narrow(layer: Any, side: str, keep: Tensor) -> None:
-    """Keep some of the "in" or "out" channels of a linear layer."""
-    weight = layer.weight.index_select(("out", "in").index(side), keep)
-    _replace(layer, "weight", weight)
-    if side == "out" and layer.bias is not None:
-        _replace(layer, "bias", layer.bias[keep])
-    unit = "features" if isinstance(layer, nn.Linear) else "channels"
-    setattr(layer, f"{side}_{unit}", len(keep))
-
-
-def _replace(module: nn.Module, name: str, new: Tensor) -> None:
-    """Set a parameter or buffer of another shape."""
-    old = getattr(module, name)
-    if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, old.requires_grad)
-    setattr(module, name, new)
+def _narrow(layer: nn.Module, dim: int, keep: Tensor) -> None:
+    """Keep some outputs (dim 0) or inputs (dim 1) of a layer."""
+    tensors = dict(layer.named_parameters()) | dict(layer.named_buffers())
+    for name, old in tensors.items():
+        if old.ndim > dim:
+            new = old.index_select(dim, keep)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, old.requires_grad)
+            setattr(layer, name, new)
+    for size in SIZES[dim] & vars(layer).keys():
+        setattr(layer, size, len(keep))

@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hagvig_lib.gates.gate import HardAttentionGate
+from .gate import HardAttentionGate
 
 
 def find_gates(model: nn.Module) -> dict[str, HardAttentionGate]:
@@ -17,14 +17,15 @@ def find_gates(model: nn.Module) -> dict[str, HardAttentionGate]:
 
 
 def gate_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The logits of every gate; empty for a model without gates."""
-    return [gate.logits for gate in find_gates(model).values()]
+    """The logits of every gate, each once; empty without gates."""
+    logits = {id(gate.logits) for gate in find_gates(model).values()}
+    return [p for p in model.parameters() if id(p) in logits]
 
 
 def weight_parameters(model: nn.Module) -> list[nn.Parameter]:
     """All parameters that are not gates, each once."""
-    gates = {id(logits) for logits in gate_parameters(model)}
-    return [p for p in model.parameters() if id(p) not in gates]
+    logits = {id(gate.logits) for gate in find_gates(model).values()}
+    return [p for p in model.parameters() if id(p) not in logits]
 
 
 def named_gates(model: nn.Module) -> dict[str, HardAttentionGate]:
@@ -47,20 +48,14 @@ def gate_table(model: nn.Module) -> pd.DataFrame:
     Raises:
         ValueError: the model has no gates.
     """
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "site": site,
-                    "channel": range(gate.channels),
-                    "value": gate.values().detach().float().cpu().numpy(),
-                    "logit": gate.logits.detach().float().cpu().numpy(),
-                }
-            )
-            for site, gate in named_gates(model).items()
-        ],
-        ignore_index=True,
-    )
+    rows = [
+        (site, channel, value, logit)
+        for site, gate in named_gates(model).items()
+        for channel, (value, logit) in enumerate(
+            zip(gate.values().tolist(), gate.logits.tolist(), strict=True)
+        )
+    ]
+    return pd.DataFrame(rows, columns=["site", "channel", "value", "logit"])
 
 
 def sparsity(model: nn.Module, threshold: float) -> float:

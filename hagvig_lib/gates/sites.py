@@ -1,12 +1,15 @@
 """Where gates go: a site is a place in a timm model that can hold a gate.
 
 ViT, DeiT, DeiT-III: the slots `ls1` and `ls2` of every block, after the
-attention and after the MLP, before the residual sum; a LayerScale in the
-slot stays. ResNet, EfficientNet: the end of every stage.
+attention and after the MLP, before the residual sum. ResNet, EfficientNet:
+the end of every stage.
+
+Differs: the released transformer has its gates instead of LayerScale and
+DropPath; here both stay. Its EfficientNet has no gates inside.
 """
 
-from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
 from functools import singledispatch
 
 from timm.models._features import FeatureDictNet, FeatureGetterNet
@@ -19,8 +22,8 @@ from timm.models.vision_transformer import (
 )
 from torch import Tensor, nn
 
-from hagvig_lib.gates.gate import HardAttentionGate
-from hagvig_lib.gates.inspection import find_gates
+from .gate import HardAttentionGate
+from .inspection import find_gates
 
 
 def gate_sites(model: nn.Module) -> dict[str, int]:
@@ -47,17 +50,16 @@ def find_sites(model: nn.Module) -> dict[str, int]:
 
 @find_sites.register
 def _(model: VisionTransformer):
+    sites = {}
     for index, block in enumerate(model.blocks):
         if type(block) is not Block:
             raise TypeError(
                 f"blocks.{index} is a {type(block).__name__}: gates go into "
                 "timm's vision_transformer.Block only"
             )
-    return {
-        f"blocks.{index}.{slot}": model.embed_dim
-        for index in range(len(model.blocks))
-        for slot in ("ls1", "ls2")
-    }
+        sites[f"blocks.{index}.ls1"] = model.embed_dim
+        sites[f"blocks.{index}.ls2"] = model.embed_dim
+    return sites
 
 
 @find_sites.register(ResNet)
@@ -68,7 +70,7 @@ def _(model):
         for info in model.feature_info
         if info["module"].startswith("layer")
         # timm drops or empties the stages after the last wanted feature
-        and len(getattr(model, info["module"], ()))
+        and any(getattr(model, info["module"], nn.Identity()).children())
     }
 
 
@@ -125,44 +127,34 @@ def add_gates(
             or `init` is unknown. The model is then unchanged.
     """
     available = gate_sites(model)
-    chosen = _match(available, "*" if sites == "auto" else sites)
-    present = find_gates(model)
-    if twice := [site for site in chosen if f"{site}.gate" in present]:
-        raise ValueError(
-            f"{', '.join(twice)}: has its gate already; choose other sites"
-        )
-    new = {}
+    chosen = _choose(available, sites)
+    gated = find_gates(model)
+    if twice := [site for site in chosen if f"{site}.gate" in gated]:
+        raise ValueError(f"{', '.join(twice)}: gated already, choose others")
     for site in chosen:
         slot = model.get_submodule(site)
         is_stage = isinstance(slot, nn.Sequential)
         owner = site if is_stage else site.rpartition(".")[0]
         like = next(model.get_submodule(owner).parameters())
-        new[site] = gate(
-            available[site],
-            dim=1 if is_stage else -1,
-            init=init,
-            device=like.device,
-            dtype=like.dtype,
-        ).train(slot.training)
-    for site in chosen:
-        _insert(model, site, new[site])
+        dim = 1 if is_stage else -1
+        new = gate(available[site], dim, init, like.device, like.dtype)
+        _insert(model, site, new.train(slot.training))
     model.register_load_state_dict_pre_hook(_keep_absent_gates)
     return model
 
 
-def _match(available: dict[str, int], patterns: str | Sequence[str]):
-    """Sites that match any pattern, in the model's order."""
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    for pattern in patterns:
-        if not any(fnmatchcase(site, pattern) for site in available):
-            raise ValueError(
-                f"sites: {pattern!r} matches none of {', '.join(available)}"
-            )
-    return [
-        site
-        for site in available
-        if any(fnmatchcase(site, pattern) for pattern in patterns)
-    ]
+def _choose(available: Iterable[str], sites: str | Sequence[str]) -> list[str]:
+    """The sites that match, in the model's order."""
+    if sites == "auto":
+        return list(available)
+    chosen = set()
+    for pattern in [sites] if isinstance(sites, str) else sites:
+        matches = fnmatch.filter(available, pattern)
+        if not matches:
+            there = ", ".join(available)
+            raise ValueError(f"sites: {pattern!r} matches none of {there}")
+        chosen.update(matches)
+    return [site for site in available if site in chosen]
 
 
 def _insert(model: nn.Module, site: str, gate: HardAttentionGate) -> None:
@@ -175,23 +167,17 @@ def _insert(model: nn.Module, site: str, gate: HardAttentionGate) -> None:
     slot.add_module("gate", gate)
 
 
-def _keep_absent_gates(
-    model, state_dict, prefix, metadata, strict, missing, unexpected, errors
-) -> None:
+def _keep_absent_gates(model, state_dict, prefix, *others) -> None:
     """Load hook: without any gate in the file, the gates stay as they are.
 
-    A file with only some of them was written by another model: an error,
-    with `strict=False` too.
+    Raises:
+        RuntimeError: only some gates are there, with `strict=False` too.
     """
-    own = {
-        f"{prefix}{name}.logits": gate.logits
-        for name, gate in find_gates(model).items()
-    }
-    absent = [key for key in own if key not in state_dict]
+    gates = find_gates(model)
+    own = {f"{prefix}{name}.logits": gates[name].logits for name in gates}
+    absent = own.keys() - state_dict.keys()
     if len(absent) == len(own):
         state_dict.update(own)
     elif absent:
-        errors.append(
-            f"gates missing from the state dict: {', '.join(absent)}; load "
-            "all gates or none"
-        )
+        names = ", ".join(sorted(absent))
+        raise RuntimeError(f"gates missing: {names}; load all gates or none")

@@ -1,5 +1,6 @@
-"""Timing in a way that can be compared and repeated."""
+"""Measuring in a way that can be compared and repeated."""
 
+from .cost import costs
 from .timing import interleaved
 
-__all__ = ["interleaved"]
+__all__ = ["costs", "interleaved"]

@@ -35,7 +35,8 @@ def problems(tmp_path, text, allowed=()):
         ("> **The paper says.** 9.9\n\nWe saw 2.5.", "2.5"),
         ("## A gain of 2.5", "2.5"),
         ("[A link of 2.5](https://example.org/9.9)", "2.5"),
-        ("*20 minutes of 2.5*", "20 minutes"),
+        ("*20 minutes; 2.5*", "20 minutes"),
+        ("*After this chapter you can* do 2.5. *20 minutes.*", "2.5"),
     ],
 )
 def test_typed_result_is_refused(tmp_path, text, number):
@@ -53,10 +54,12 @@ def test_typed_result_is_refused(tmp_path, text, number):
         "> **The code differs (G1).** It clips at 8.5.\n>\n> And at 9.5.",
         "**Exercise 7.1** (10 minutes, ★★) Do.",
         "*After this chapter you can* do. *20 minutes; 45 s; 0.6 GB.*",
+        "*After this chapter you can* do. *An hour; 3 GB; `x` and 2 s.*",
         "Images of 28 × 28 pixels, 10,000 of them, in 12 blocks.",
         "See arXiv 2312.06635, section 4.2, equation 3.1.",
         "[A link](https://example.org/v1.2/x)",
         "## 7 · A question",
+        ">",
     ],
 )
 def test_names_shapes_and_quotations_pass(tmp_path, text):

@@ -20,11 +20,13 @@ NAMES = (
 def template(name, options):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=7, **dict(options))
-    # timm starts LayerScale and the last norm of each block near 0, which
-    # would hide the branches behind them.
+    # timm starts LayerScale and the last norm of each block near 0, and
+    # biases at 0, which would hide what stands behind them.
     for key, parameter in model.named_parameters():
         if key.endswith(("weight", "gamma")) and parameter.ndim == 1:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        elif key.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
     return model
 
 

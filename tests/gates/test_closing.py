@@ -34,7 +34,7 @@ def hard_concrete(logits, **options):
 def samples_and_grid():
     """Draws of the gates, and the gates on a fine grid of the uniform u.
 
-    The grid is written out from Louizos et al., eq. 10 and 11, in float64.
+    The grid is written out from Louizos et al. in float64.
     """
     torch.manual_seed(0)
     gate = hard_concrete(SAMPLED_LOGITS * DRAWS)

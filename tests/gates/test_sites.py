@@ -99,7 +99,7 @@ def test_second_gate_on_a_site_is_refused(name, build):
     first, *_, last = gate_sites(model)
     add_gates(model, last)
     before = list(model.state_dict())
-    with pytest.raises(ValueError, match=rf"{last}: has its gate already"):
+    with pytest.raises(ValueError, match=rf"{last}: gated already"):
         add_gates(model)
     assert list(model.state_dict()) == before
     add_gates(model, first)
