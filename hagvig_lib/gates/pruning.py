@@ -21,8 +21,6 @@ from .folding import fold_into_branch, fold_into_readers
 from .inspection import check_threshold, named_gates
 from .sites import gate_sites
 
-ROUNDS = 10  # timed forward passes of each model
-
 
 @dataclass(frozen=True, eq=False)
 class PruneReport:
