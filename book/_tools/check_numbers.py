@@ -38,9 +38,8 @@ _LABELS = re.compile(
     re.VERBOSE,
 )
 _QUOTED = ("The paper says.", "The code differs")
-_OPENING = (
-    "After this chapter you can"  # what a chapter costs follows in italics
-)
+# What a chapter takes, in minutes and GB, follows in italics.
+_OPENING = "After this chapter you can"
 
 
 def check(book: Book) -> list[str]:
