@@ -181,6 +181,13 @@ def _slider_problems(page: Page) -> Iterator[str]:
         slider.press("ArrowLeft" if last else "ArrowRight")
         if image.get_attribute("src") == before:
             yield f"slider {label}: an arrow key doesn't change the picture"
+        slider.press("End" if last else "Home")
+        before = image.get_attribute("src")
+        box = slider.bounding_box() or {"width": 0, "height": 0}
+        target = 2 if last else box["width"] - 2  # the other end
+        slider.click(position={"x": target, "y": box["height"] / 2})
+        if image.get_attribute("src") == before:
+            yield f"slider {label}: the mouse doesn't change the picture"
 
 
 @contextmanager

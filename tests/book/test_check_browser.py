@@ -50,6 +50,10 @@ BAD = {  # page -> body, message
     "silent": (f'<img src="{PIXEL}">', "axe image-alt: <img"),
     "pale": ('<p style="color: #aaa">Pale</p>', "axe color-contrast: <p"),
     "stuck": (PLAYER.replace("{script}", "0"), "arrow key doesn't change"),
+    "keys only": (
+        PLAYER.replace("{script}", MOVES).replace("'input'", "'keydown'"),
+        "the mouse doesn't change",
+    ),
     "wide": (
         '<p style="width: 700px">wide</p>',
         "the page is 318 px wider than the screen",
