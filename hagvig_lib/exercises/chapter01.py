@@ -32,10 +32,11 @@ def gate_gradient(answer) -> None:
 
 def fold_before(answer) -> None:
     """1.2: a linear layer that contains the gate before it."""
-    torch.manual_seed(2)
-    linear, gate = nn.Linear(4, 3).double(), torch.rand(4).double()
+    with torch.random.fork_rng():  # the reader's own numbers stay
+        torch.manual_seed(2)
+        linear, gate = nn.Linear(4, 3).double(), torch.rand(4).double()
+        x = torch.randn(6, 4).double()
     untouched = copy.deepcopy(linear)
-    x = torch.randn(6, 4).double()
     folded = answer(linear, gate)
     if not isinstance(folded, nn.Linear):
         raise Wrong(f"expected an nn.Linear, got {type(folded).__name__}")
@@ -54,7 +55,7 @@ def open_logit(answer) -> None:
         miss = 1 - 1 / (1 + math.exp(-got))
         if not math.isclose(miss, tolerance, rel_tol=1e-9):
             raise Wrong(
-                f"for tolerance {tolerance} your gate is {miss:.6g} below 1"
+                f"for tolerance {tolerance} your gate is {miss:.12g} below 1"
             )
 
 

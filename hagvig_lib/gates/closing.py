@@ -34,7 +34,8 @@ class HardConcreteGate(HardAttentionGate):
 
     def sample(self) -> Tensor:
         """Noisy gates as they multiply in training: [channels], 0 to 1."""
-        noise = torch.rand_like(self.logits).logit(eps=1e-6)
+        # In half precision the noise would have a few hundred levels.
+        noise = torch.rand_like(self.logits, dtype=torch.float32).logit(1e-6)
         return self._stretch((noise + self.logits) / self.temperature)
 
     def open_probability(self) -> Tensor:
@@ -73,7 +74,8 @@ def harden(model: nn.Module, threshold: float, binary: bool = False) -> int:
     """Close every gate whose value is below the threshold, in place.
 
     We add it. A closed gate is exactly 0 and so is its gradient: it stays
-    closed.
+    closed, unless a weight decay that is coupled with momentum (SGD, Adam)
+    moves its logit. Give gates no weight decay.
 
     Args:
         threshold: in (0, 1).
@@ -88,9 +90,9 @@ def harden(model: nn.Module, threshold: float, binary: bool = False) -> int:
     check_threshold(threshold)
     closed_gates = 0
     for gate in named_gates(model).values():
-        # The largest finite logit, not infinity: an average of weights
-        # (EMA) would make inf - inf = nan of it.
-        limit = torch.finfo(gate.logits.dtype).max
+        # Not infinity: an average of weights (EMA) would make inf - inf =
+        # nan of it. float16 ends at 65504.
+        limit = 6e4
         closed = gate.values() < threshold
         gate.logits[closed] = -limit
         if binary:

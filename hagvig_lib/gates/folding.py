@@ -21,7 +21,11 @@ SIZES = (
 )
 
 
-class Scatter(nn.Module):
+class Pruned(nn.Module):
+    """A module that stands where channels were removed."""
+
+
+class Scatter(Pruned):
     """Puts kept features back among zeros: [B, N, n] -> [B, N, C]."""
 
     keep: Tensor
@@ -36,7 +40,7 @@ class Scatter(nn.Module):
         return zeros.index_copy(-1, self.keep, x)
 
 
-class Select(nn.Module):
+class Select(Pruned):
     """Keeps some channels: [B, C, H, W] -> [B, n, H, W]."""
 
     keep: Tensor
@@ -49,7 +53,7 @@ class Select(nn.Module):
         return x.index_select(1, self.keep)
 
 
-class Zero(nn.Module):
+class Zero(Pruned):
     """Stands in for a branch that would give 0 everywhere: [1]."""
 
     def forward(self, x: Tensor, **masks: object) -> Tensor:

@@ -17,7 +17,7 @@ class HardAttentionGate(nn.Module):
     """Multiplies channel i by sigmoid(logits[i]).
 
     The parameter `logits` is [channels]. "Hard" is the paper's word: the
-    gate is soft, and no value is ever exactly 0 or 1 (`harden` makes it so).
+    gate is soft, and closes for good only by `harden`.
 
     Args:
         channels: size of the gated dimension.
@@ -26,8 +26,8 @@ class HardAttentionGate(nn.Module):
         init: "paper", normal logits of the released code, so that gates
             start at about 0.5; "open", logits of 14, which leave the
             input as it is to 1e-6 but hardly learn, because the slope of
-            the sigmoid there is 8.3e-7; or a number in (0, 1), the value
-            at which every gate starts.
+            the sigmoid there is 8.3e-7 (0 in half precision); or a number
+            in (0, 1), the value at which every gate starts.
 
     Raises:
         ValueError: `init` is none of these.

@@ -7,11 +7,13 @@ from torch import nn
 from .gate import HardAttentionGate
 
 
-def find_gates(model: nn.Module) -> dict[str, HardAttentionGate]:
+def find_gates(
+    model: nn.Module, unique: bool = True
+) -> dict[str, HardAttentionGate]:
     """Module name -> gate; empty for a model without gates."""
     return {
         name: module
-        for name, module in model.named_modules()
+        for name, module in model.named_modules(remove_duplicate=unique)
         if isinstance(module, HardAttentionGate)
     }
 

@@ -43,8 +43,7 @@ class PruneReport:
         return self.costs.seconds["before"] / self.costs.seconds["after"]
 
     def __str__(self) -> str:
-        left = f", left at {', '.join(self.left)}" if self.left else ""
-        gates = f"{self.closed:,} of {self.total:,} gates closed{left}"
+        gates = f"{self.closed:,} of {self.total:,} gates closed"
         return f"{gates}; {self.speed_up:.2f} times as fast\n{self.costs}"
 
 
@@ -62,15 +61,17 @@ def prune_gates(
     Args:
         threshold: gates below it are closed; in (0, 1).
         example: input on which both models are timed; by default zeros
-            of the size in `model.pretrained_cfg`, batch 1.
+            of the size in `model.pretrained_cfg`, batch 1. Give one where
+            the model was built with another `img_size` or `in_chans`.
 
     Raises:
         TypeError: not a VisionTransformer, ResNet or EfficientNet.
-        ValueError: no gates, a threshold outside (0, 1), or a CNN stage
-            with all gates closed.
+        ValueError: no gates, a threshold outside (0, 1), a CNN stage with
+            all gates closed, or a model that was pruned before.
     """
     check_threshold(threshold)
     gates = named_gates(model)
+    known = gate_sites(model)
     if not isinstance(model, VisionTransformer | ResNet | EfficientNet):
         raise TypeError(
             f"{type(model).__name__} cannot be pruned: give the timm "
@@ -82,8 +83,7 @@ def prune_gates(
                 f"{site}: all {gate.channels} gates are below {threshold}, "
                 "nothing would pass; lower the threshold"
             )
-    if example is None:
-        example = _blank_image(model)
+    example = _blank_image(model) if example is None else example
     gated = copy.deepcopy(model)
     with torch.no_grad():
         gated.eval()(example)  # an unfit example fails here, not later
@@ -91,7 +91,6 @@ def prune_gates(
     closed = harden(model, threshold)
     is_vit = isinstance(model, VisionTransformer)
     fold = fold_into_branch if is_vit else fold_into_readers
-    known = gate_sites(model)
     left = [
         site
         for site, gate in gates.items()

@@ -22,6 +22,7 @@ from timm.models.vision_transformer import (
 )
 from torch import Tensor, nn
 
+from .folding import Pruned
 from .gate import HardAttentionGate
 from .inspection import find_gates
 
@@ -31,7 +32,10 @@ def gate_sites(model: nn.Module) -> dict[str, int]:
 
     Raises:
         TypeError: the model has no site that we know.
+        ValueError: channels were pruned away.
     """
+    if any(isinstance(module, Pruned) for module in model.modules()):
+        raise ValueError("the model is pruned: gate it anew before pruning")
     sites = find_sites(model)
     if not sites:
         raise TypeError(
@@ -173,7 +177,7 @@ def _keep_absent_gates(model, state_dict, prefix, *others) -> None:
     Raises:
         RuntimeError: only some gates are there, with `strict=False` too.
     """
-    gates = find_gates(model)
+    gates = find_gates(model, unique=False)  # as state_dict names them
     own = {f"{prefix}{name}.logits": gates[name].logits for name in gates}
     absent = own.keys() - state_dict.keys()
     if len(absent) == len(own):

@@ -15,6 +15,7 @@ heads, as linear layers leave them: no transpose on the way in or out.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, overload
 
 import torch
@@ -116,15 +117,16 @@ def gla(
     check_tensors(q, k, v, {"log_gate": log_gate}, initial_state)
     if _should_check(check, q):
         check_gate("log_gate", log_gate)
-    output, state = _resolve(backend).one_direction(
-        q,
-        k,
-        v,
-        log_gate,
-        scale=_default_scale(scale, q),
-        reverse=reverse,
-        initial_state=initial_state,
-    )
+    with _without_autocast(q):
+        output, state = _resolve(backend).one_direction(
+            q,
+            k,
+            v,
+            log_gate,
+            scale=_default_scale(scale, q),
+            reverse=reverse,
+            initial_state=initial_state,
+        )
     output = output.to(v.dtype)
     return (output, state) if return_state else output
 
@@ -165,9 +167,11 @@ def bidirectional_gla(
     if _should_check(check, q):
         for name, gate in gates.items():
             check_gate(name, gate)
-    output = _resolve(backend).both_directions(
-        q, k, v, log_gate_fwd, log_gate_bwd, scale=_default_scale(scale, q)
-    )
+    scale = _default_scale(scale, q)
+    with _without_autocast(q):
+        output = _resolve(backend).both_directions(
+            q, k, v, log_gate_fwd, log_gate_bwd, scale=scale
+        )
     return output.to(v.dtype)
 
 
@@ -183,6 +187,14 @@ def _should_check(check: bool | None, q: Tensor) -> bool:
     if check is not None:
         return check
     return q.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _without_autocast(q: Tensor) -> AbstractContextManager:
+    """Autocast would form the products in half precision."""
+    device = q.device.type
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _default_scale(scale: float | None, q: Tensor) -> float:

@@ -1,7 +1,8 @@
 """Gated linear attention twice: as a recurrence and as one weighted sum.
 
 Both are written to be read and to be right. They never leave the dtype that
-`accumulation_dtype` names, and autograd differentiates them.
+`accumulation_dtype` names, and autograd differentiates them. (`gla` switches
+autocast off around them; who calls them directly does so too.)
 """
 
 import torch

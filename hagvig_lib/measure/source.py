@@ -21,7 +21,7 @@ def commit() -> str:
     """The checkout's commit (`+` if changed), or that there is none."""
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty=+"]
     # A wheel inside somebody else's repository must not report their commit.
-    if not (PACKAGE.parent / "pyproject.toml").exists():
+    if not (PACKAGE.parent / ".git").exists():
         return "installed package"
     try:
         result = subprocess.run(

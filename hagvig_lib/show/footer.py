@@ -12,11 +12,14 @@ from IPython.display import HTML, display
 
 from ..measure.source import commit, source_hash
 
-_STARTED = time.perf_counter()  # chapters import this package first
+_STARTED = time.perf_counter()
 
 
 def footer() -> None:
-    """Display commit, source hash, versions, machine, seconds and peak GB."""
+    """Display commit, source hash, versions, machine, seconds and peak GB.
+
+    Seconds count from the import of this package.
+    """
     wall = time.perf_counter() - _STARTED
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak_gb = peak * (1 if sys.platform == "darwin" else 1024) / 1e9

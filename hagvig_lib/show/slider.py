@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 
@@ -11,8 +12,8 @@ import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-# The script finds its own figure, so that a page may hold many sliders and
-# a notebook may show the same one twice.
+# Ids must differ in a page, even when the same slider is shown twice.
+_COUNT = itertools.count(1)
 _PLAYER = """\
 <figure class="figplayer" id="{id}">
 <img src="{source}" alt="{alt}" style="max-width:100%">
@@ -56,12 +57,12 @@ def slider(
         label: what the values are, with their unit.
         alt: describes a frame to a reader who can't see it; holds `{value}`.
         caption: one sentence below the slider, as HTML.
-        start: index of the frame shown first.
+        start: index of the frame shown first, -1 for the last.
 
     Raises:
         ValueError: no values, or `alt` is the same for every frame.
     """
-    if not values:
+    if len(values) == 0:
         raise ValueError("slider: values is empty; there is nothing to show")
     if "{value}" not in alt:
         raise ValueError(f"slider: alt must contain {{value}}, got {alt!r}")
@@ -69,17 +70,18 @@ def slider(
         {
             "source": _data_uri(draw(value)),
             "value": str(value),
-            "alt": alt.format(value=value),
+            "alt": alt.replace("{value}", str(value)),
         }
         for value in values
     ]
+    start %= len(frames)
     first = frames[start]
     content = json.dumps(frames)
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     display(
         HTML(
             _PLAYER.format(
-                id=f"figplayer-{digest}",
+                id=f"figplayer-{digest}-{next(_COUNT)}",
                 source=first["source"],
                 alt=html.escape(first["alt"]),
                 value=html.escape(first["value"]),

@@ -3,8 +3,8 @@
 import matplotlib as mpl
 from cycler import cycler
 
-# Okabe and Ito (2008): eight colours told apart under every common form of
-# colour blindness. Names, not numbers, so that a plot reads like a sentence.
+# Seven colours that Okabe and Ito (2008) chose for colour-blind readers, and
+# a grey for what is not the point. Lines differ by marker or style too.
 COLOURS = {
     "black": "#000000",
     "blue": "#0072B2",

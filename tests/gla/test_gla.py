@@ -205,3 +205,14 @@ def test_compiles_without_a_graph_break():
         strict=True,
     ):
         assert_close(a, b, **EXACT)
+
+
+@REVERSE
+def test_autocast_leaves_the_scan_in_its_own_precision(reverse):
+    q, k, x, v = torch.randn(4, 2, 9, 3, 8)
+    gate = torch.nn.functional.logsigmoid(x)
+    expected = gla(q, k, v, gate, reverse=reverse)
+    both = bidirectional_gla(q, k, v, gate, gate)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gla(q, k, v, gate, reverse=reverse), expected)
+        assert torch.equal(bidirectional_gla(q, k, v, gate, gate), both)
