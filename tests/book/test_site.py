@@ -35,6 +35,13 @@ def test_chapter_has_a_slider_that_needs_no_kernel(costs, chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_captions_carry_no_number_that_counts_through_the_book(costs, chapter):
+    page = BOOK.site / BOOK.name(chapter.with_suffix(".html"))
+    assert "caption-text" in page.read_text()
+    assert "caption-number" not in page.read_text()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_warns_of_nothing(costs, chapter):
     # A reader can't tell a harmless warning from a broken chapter.
     staged = BOOK.staged / BOOK.name(chapter)
