@@ -34,8 +34,10 @@ ALWAYS = [name for name in COLUMNS if name not in (*OF_POLYP, "fold")]
 ONE_EACH = {
     "video": ["patient"],
     "polyp": ["patient", "size_mm"],
-    "path": ["video", "frame"],
+    "path": ["video", "frame", "width", "height"],
 }
+# What Pillow raises for a file that it cannot decode to its end.
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
 
 
 def read(csv: str | Path, folder: str | Path | None = None) -> pd.DataFrame:
@@ -117,6 +119,7 @@ def _check_rows(table: pd.DataFrame) -> None:
         inside = (table[low] >= 0) & (table[high] <= table[end])
         wrong = table.polyp.notna() & ~(inside & (table[low] < table[high]))
         _refuse(table, wrong, rule, low, high, end)
+    _refuse(table, table.fold < 0, "fold is negative", "fold")
     outward = table.path.map(_leaves)
     _refuse(table, outward, "the path leaves the data folder", "path")
 
@@ -134,7 +137,7 @@ def _check_groups(table: pd.DataFrame) -> None:
 
 def _check_pictures(table: pd.DataFrame, folder: Path) -> None:
     root = folder.resolve()
-    for index, row in table.drop_duplicates("path").iterrows():
+    for index, row in table.drop_duplicates(["database", "path"]).iterrows():
         path = folder / row.path
         try:
             if not path.resolve().is_relative_to(root):
@@ -146,7 +149,7 @@ def _check_pictures(table: pd.DataFrame, folder: Path) -> None:
                         f"the picture is {picture.width} x {picture.height}, "
                         f"the table says {row.width} x {row.height}"
                     )
-        except (OSError, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise ValueError(f"row {index} ({path}): {error}") from error
 
 
