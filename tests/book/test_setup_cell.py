@@ -12,7 +12,8 @@ def test_address_comes_from_the_configuration(tmp_path):
     book = toy.book(tmp_path)
     book.config.write_text(REPOSITORY)
     source = setup_cell.setup_source(book)
-    assert '"hagvig-lib @ git+https://example.org/me/mine@trunk"' in source
+    spec = "hagvig-lib[train] @ git+https://example.org/me/mine@trunk"
+    assert f'"{spec}"' in source
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,13 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-40])
 
 
+def zero_tail(path):  # as an interrupted download leaves it
+    Image.effect_noise((10, 9), 50).save(path)
+    content = path.read_bytes()
+    start = content.index(b"IDAT") + 4
+    path.write_bytes(content[:start] + bytes(len(content) - start))
+
+
 def link_outside(path):
     outside = path.parents[2] / "outside.png"
     path.rename(outside)
@@ -165,6 +172,7 @@ def other_size(path):
 
 DAMAGE = {
     "truncated": (truncate, "truncated"),
+    "zeros": (zero_tail, "broken"),
     "missing": (lambda path: path.unlink(), "No such file"),
     "no picture": (lambda path: path.write_text("?"), "cannot identify"),
     "link": (link_outside, "leads out of the data folder"),
