@@ -1,6 +1,6 @@
 """Folds whose sides share no patient, and, to compare, folds that do."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from .frame_table import KEY
 from .sizes import size_classes
 
 PATIENT = ["database", "patient"]
+Scheme = Literal["paper", "no validation"]
 
 
 def patient_folds(
@@ -33,11 +34,7 @@ def patient_folds(
     classes = size_classes(polyps.size_mm.fillna(0))
     classes[polyps.polyp.isna()] = -1  # frames without a polyp: one more
     counts = pd.crosstab([polyps[name] for name in PATIENT], classes)
-    if not 2 <= n_folds <= len(counts):
-        raise ValueError(
-            f"n_folds is {n_folds}, for {len(counts)} patients; take 2 to "
-            f"{len(counts)}, or more patients"
-        )
+    _check_count(n_folds, len(counts), "patients")
     shares = (counts / counts.sum()).to_numpy()  # of each class
     order = np.random.default_rng(seed).permutation(len(counts))
     order = order[np.argsort(-shares[order].sum(1), kind="stable")]
@@ -54,16 +51,21 @@ def patient_folds(
 def frame_folds(
     table: pd.DataFrame, n_folds: int = 6, seed: int = 0
 ) -> pd.DataFrame:
-    """The table with `fold` filled at random by frame: a leak, to compare."""
-    order = table.reset_index(drop=True).sort_values(KEY).index
-    folds = np.random.default_rng(seed).permutation(len(table)) % n_folds
-    return table.assign(fold=pd.array(folds[np.argsort(order)], "Int64"))
+    """The table with `fold` filled at random by frame: a leak, to compare.
+
+    Raises:
+        ValueError: fewer frames than folds.
+    """
+    frames = table.groupby(KEY[:3], sort=True).ngroup()
+    _check_count(n_folds, frames.nunique(), "frames")
+    folds = np.random.default_rng(seed).permutation(frames.nunique())
+    return table.assign(fold=pd.array(folds[frames] % n_folds, "Int64"))
 
 
 def split(
     table: pd.DataFrame,
     fold: int,
-    scheme: Literal["paper", "no validation"] = "paper",
+    scheme: Scheme = "paper",
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Rows to train on, to validate and to test.
 
@@ -74,16 +76,31 @@ def split(
             validation that table is empty and the rest is larger.
 
     Raises:
-        ValueError: a row has no fold, or no row has this one.
+        ValueError: a row has no fold, no row has this one, a fold between
+            is empty, the scheme is unknown or needs more folds.
     """
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"scheme is {scheme!r}: one of {get_args(Scheme)}")
     if table.fold.isna().any():
         row = table.fold.isna().idxmax()
         raise ValueError(f"row {row} has no fold; see patient_folds")
-    n_folds = int(table.fold.max()) + 1
-    if fold not in range(n_folds):
-        raise ValueError(f"fold is {fold}; the table has 0 to {n_folds - 1}")
+    folds = sorted(table.fold.unique().tolist())
+    if folds != list(range(len(folds))) or fold not in folds:
+        raise ValueError(
+            f"fold is {fold}; the table has {folds}, and needs 0, 1, 2 ..."
+        )
+    if len(folds) < (least := 3 if scheme == "paper" else 2):
+        raise ValueError(f"{len(folds)} folds; {scheme!r} needs {least}")
     test = table.fold == fold
-    valid = table.fold == (fold + 1) % n_folds
+    valid = table.fold == (fold + 1) % len(folds)
     if scheme == "no validation":
         valid &= False
     return table.loc[~test & ~valid], table.loc[valid], table.loc[test]
+
+
+def _check_count(n_folds: int, count: int, what: str) -> None:
+    if not 2 <= n_folds <= count:
+        raise ValueError(
+            f"n_folds is {n_folds}, for {count} {what}; take 2 to {count}, or "
+            f"more {what}"
+        )

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from .frame_table import BOX
+from .frame_table import BOX, UNREADABLE
 from .streams import (
     augmentation,
     full_range,
@@ -84,7 +84,8 @@ class PolypFrames(Dataset):
             augmented = self.augment(frame)
             low, high = augmented["box"][0].split(2)
             frame = augmented if (high - low).min() >= 1 else frame
-        box = frame["box"][0].round().int().tolist()
+        low, high = frame["box"][0].split(2)
+        box = torch.cat([low.floor(), high.ceil()]).int().tolist()
         picture = normalised(frame["picture"])
         views = {}
         if "rgb" in self.streams:
@@ -123,7 +124,7 @@ class PolypFrames(Dataset):
         try:
             with Image.open(file) as picture:
                 pixels = np.array(picture.convert(mode) if mode else picture)
-        except OSError as error:
+        except UNREADABLE as error:
             raise ValueError(f"row {row.name} ({file}): {error}") from error
         if pixels.shape[:2] != (row.height, row.width):
             raise ValueError(

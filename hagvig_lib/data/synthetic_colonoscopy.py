@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from .frame_table import BOX, COLUMNS, check
-from .synthetic_scene import Frame, Scene, render
+from .synthetic_scene import TUBE_END, Frame, Scene, render
 
 __all__ = ["Cues", "Frame", "Scene", "render", "scenes", "write"]
 
@@ -62,6 +62,7 @@ def scenes(
         (patient, polyp, frame), the scene, the size that the table states.
     """
     cues = cues or Cues()
+    _check(cues)
     for patient in range(patients):
         draw = _generator(seed, patient)
         shared = Scene(
@@ -148,6 +149,20 @@ def box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
+def _check(cues: Cues) -> None:
+    farthest = TUBE_END * max(cues.lumen_mm)
+    if farthest / DEPTH_STEP_MM > np.iinfo(np.uint16).max:
+        raise ValueError(
+            f"lumen_mm is {cues.lumen_mm}: depths up to {farthest:.0f} mm do "
+            f"not fit into 16 bits in steps of {DEPTH_STEP_MM} mm"
+        )
+    if (times := cues.distance_per_size) is not None and times < 1.5:
+        raise ValueError(
+            f"distance_per_size is {times}: below 1.5 the camera would touch "
+            "the polyp"
+        )
+
+
 def _polyp(
     scene: Scene, cues: Cues, draw: np.random.Generator
 ) -> tuple[Scene, float]:
@@ -178,6 +193,11 @@ def _view(scene: Scene, cues: Cues, numbers: np.ndarray) -> Scene:
     if cues.distance_per_size is not None:
         low, high = np.multiply((0.85, 1.15), cues.distance_per_size * size_mm)
     distance = low + (high - low) * numbers[0]
+    if distance > 1.95 * lumen_mm / np.cos(np.radians(75)):
+        raise ValueError(
+            f"distance {distance:.0f} mm: no camera is that far from a polyp "
+            f"within a lumen of radius {lumen_mm:.0f} mm; see distance_mm"
+        )
     # The camera keeps a twentieth of the radius away from the wall.
     steep = max(np.cos(np.radians(75)), 0.05 * lumen_mm / distance)
     flat = min(np.cos(np.radians(10)), 1.95 * lumen_mm / distance)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from ..data.frame_table import BOX
 from ..data.sizes import size_classes
 
 
@@ -21,6 +22,7 @@ def majority_class(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
 
 def median_size(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     """Always the median: the constant with the least absolute error."""
+    _check_known(train, "size_mm")
     return np.full(len(test), train.size_mm.median())
 
 
@@ -68,5 +70,16 @@ def _power_law(
     feature: Callable[[pd.DataFrame], pd.Series],
 ) -> np.ndarray:
     """Least squares of log size on the log of a feature."""
+    _check_known(train, "size_mm", *BOX)
+    _check_known(test, *BOX)
     line = np.polyfit(np.log(feature(train)), np.log(train.size_mm), 1)
     return np.exp(np.polyval(line, np.log(feature(test))))
+
+
+def _check_known(table: pd.DataFrame, *columns: str) -> None:
+    unknown = table[list(columns)].isna().any(axis=1)
+    if unknown.any():
+        raise ValueError(
+            f"row {unknown.idxmax()} lacks some of {', '.join(columns)}: "
+            "leave out frames without a polyp"
+        )

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_map
@@ -70,6 +71,7 @@ def fit(
     or with `routed=False` one pass whose gradients both optimizers use.
 
     Args:
+        model: set to training mode, all of it.
         batches: of (inputs, targets); gone through once per epoch. With
             several processes, a DataLoader, which is then shared out.
         loss: (outputs, targets) -> scalar, the mean over the batch.
@@ -77,7 +79,7 @@ def fit(
         clip_weights, clip_gates: largest gradient norm of each optimizer's
             parameters.
         schedules: of learning rates; each moves after every batch.
-        each_epoch: model -> values for the history.
+        each_epoch: model, in evaluation mode -> values for the history.
         quiet: no progress bar.
 
     Returns:
@@ -86,17 +88,27 @@ def fit(
         gave.
 
     Raises:
-        ValueError: no batches in an epoch, or a gate loss without routing.
+        ValueError: no batches in an epoch, a gate loss without routing,
+            an accelerator that accumulates gradients, or several processes
+            and no DataLoader.
         FloatingPointError: a loss is not finite; names the epoch.
     """
     accelerator = accelerator or Accelerator()
-    loader = isinstance(batches, DataLoader)
-    shared = accelerator.prepare_data_loader(batches) if loader else batches
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError(
+            "gradient_accumulation_steps is "
+            f"{accelerator.gradient_accumulation_steps}: a step is taken "
+            "after every batch, give larger batches"
+        )
+    two_passes = routed and gate_optimizer is not None
+    if gate_loss is not None and not two_passes:
+        raise ValueError("gate_loss: one pass has one loss; route, or drop it")
+    shared = _shared_out(batches, accelerator)
     engine = accelerator.prepare_model(model)
     optimizers = {weight_optimizer: clip_weights}
     if gate_optimizer is not None:
         optimizers[gate_optimizer] = clip_gates
-    if routed and gate_optimizer is not None:
+    if two_passes:
         # Accelerate's model brings its own bfloat16; the loss scale of
         # float16 has to be the router's, one per group.
         half = accelerator.mixed_precision == "fp16"
@@ -111,8 +123,6 @@ def fit(
             autocast=torch.float16 if half else None,
         )
         step = _two_passes(router)
-    elif gate_loss is not None:
-        raise ValueError("gate_loss: one pass has one loss; route, or drop it")
     else:
         step = _one_pass(accelerator, engine, optimizers, loss)
 
@@ -120,21 +130,24 @@ def fit(
     history = []
     total = epochs * length_hint(shared) or None
     silent = quiet or not accelerator.is_main_process
-    with tqdm(total=total, disable=silent, unit="batch") as bar:
-        for epoch in range(1, epochs + 1):
-            losses = []
-            for batch in shared:
-                inputs, targets = send_to_device(batch, accelerator.device)
-                losses.append(step(inputs, targets))
-                for schedule in schedules:
-                    schedule.step()
-                bar.update()
-            row = {"epoch": epoch} | _mean(losses, epoch)
-            bar.set_postfix(row)
-            if each_epoch is not None:
-                row |= each_epoch(model)
-            history.append(row)
-    accelerator.unwrap_model(engine, keep_fp32_wrapper=False)
+    try:
+        with tqdm(total=total, disable=silent, unit="batch") as bar:
+            for epoch in range(1, epochs + 1):
+                losses = []
+                for batch in shared:
+                    inputs, targets = send_to_device(batch, accelerator.device)
+                    losses.append(step(inputs, targets))
+                    for schedule in schedules:
+                        schedule.step()
+                    bar.update()
+                row = {"epoch": epoch} | _mean(losses, epoch)
+                bar.set_postfix(row)
+                if each_epoch is not None:
+                    with _evaluating(model):
+                        row |= each_epoch(model)
+                history.append(row)
+    finally:  # else the model goes on in half precision
+        accelerator.unwrap_model(engine, keep_fp32_wrapper=False)
     return pd.DataFrame(history)
 
 
@@ -147,19 +160,40 @@ def predict(
     """The model's outputs in evaluation mode, [N, ...], on the CPU.
 
     Args:
-        batches: of (inputs, targets), as for `fit`, in a fixed order.
+        batches: of (inputs, targets), as for `fit`, in a fixed order; with
+            several processes, a DataLoader over the whole data set.
+
+    Raises:
+        ValueError: several processes and no such DataLoader.
     """
     accelerator = accelerator or Accelerator()
-    if isinstance(batches, DataLoader):
-        batches = accelerator.prepare_data_loader(batches)
+    shared = _shared_out(batches, accelerator, whole=True)
     model.to(accelerator.device)
     outputs = []
     with _evaluating(model):
-        for inputs, _ in batches:
-            inputs = send_to_device(inputs, accelerator.device)
-            output: Any = accelerator.gather_for_metrics(model(inputs))
+        for inputs, _ in shared:
+            output: Any = model(send_to_device(inputs, accelerator.device))
+            # Counts the data set's rows, so not where a sampler picks some.
+            if accelerator.num_processes > 1:
+                output = accelerator.gather_for_metrics(output)
             outputs.append(output.cpu())
     return torch.cat(outputs)
+
+
+def _shared_out(
+    batches: Iterable, accelerator: Accelerator, whole: bool = False
+) -> Iterable:
+    """This process's part of the batches."""
+    if isinstance(batches, DataLoader):
+        rows = length_hint(batches.sampler), length_hint(batches.dataset)
+        if not whole or accelerator.num_processes == 1 or rows[0] == rows[1]:
+            return accelerator.prepare_data_loader(batches)
+    elif accelerator.num_processes == 1:
+        return batches
+    raise ValueError(
+        f"batches is a {type(batches).__name__}: several processes share out "
+        "a DataLoader, for predictions one over the whole data set"
+    )
 
 
 def _two_passes(router: GradientRouter) -> Step:
@@ -176,18 +210,22 @@ def _one_pass(
     limits: dict[Optimizer, float | None],
     loss: Loss,
 ) -> Step:
-    optimizers = {accelerator.prepare_optimizer(o): limits[o] for o in limits}
+    # Accelerate has one for float16; one update serves both optimizers.
+    scaler = accelerator.scaler or GradScaler(enabled=False)
 
     def step(inputs, targets):
         model.zero_grad()  # of all parameters, in an optimizer or not
+        for optimizer in limits:  # which may hold more than the model's
+            optimizer.zero_grad()
         value = loss(model(inputs), targets)
         accelerator.backward(value)
-        accelerator.unscale_gradients(list(optimizers))
-        for optimizer, limit in optimizers.items():
+        for optimizer, limit in limits.items():
+            scaler.unscale_(optimizer)
             if limit is not None:
                 own = [p for g in optimizer.param_groups for p in g["params"]]
                 nn.utils.clip_grad_norm_(own, limit)
-            optimizer.step()
+            scaler.step(optimizer)
+        scaler.update()
         return {"loss": value.detach()}
 
     return step
@@ -217,6 +255,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards every module is in its own mode again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    yield
-    for module, mode in modes.items():
-        module.training = mode
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -66,12 +66,12 @@ def test_no_patient_on_two_sides_and_row_order_plays_no_part(
     shuffled = patient_folds(table.loc[order], n_folds, seed)
     pd.testing.assert_frame_equal(shuffled.sort_index(), folded)
     for fold in range(n_folds):
-        sides = split(folded, fold)
+        scheme = "paper" if n_folds > 2 else "no validation"
+        sides = split(folded, fold, scheme)
         assert sum(map(len, sides)) == len(table)
         names = [set(zip(s.database, s.patient, strict=True)) for s in sides]
         assert not names[0] & names[1]
         assert not names[0] & names[2]
-        # With two folds the validation fold is the other one.
         assert not names[1] & names[2]
 
 
@@ -123,8 +123,25 @@ def test_a_table_without_folds_or_fold_is_refused():
     table = many()
     with pytest.raises(ValueError, match="row 0 has no fold"):
         split(table, 0)
-    with pytest.raises(ValueError, match="fold is 6; the table has 0 to 5"):
-        split(patient_folds(table, 6), 6)
+    folded = patient_folds(table, 6)
+    with pytest.raises(ValueError, match="fold is 6; the table has"):
+        split(folded, 6)
+    with pytest.raises(ValueError, match="needs 0, 1, 2"):
+        split(folded[folded.fold != 3], 0)
+    with pytest.raises(ValueError, match="scheme is 'none'"):
+        split(folded, 0, "none")
+    with pytest.raises(ValueError, match="2 folds; 'paper' needs 3"):
+        split(patient_folds(table, 2), 0)
+
+
+def test_polyps_of_one_frame_share_a_frame_fold():
+    table = many()
+    second = table.assign(polyp=table.polyp + "b")
+    folded = frame_folds(pd.concat([table, second], ignore_index=True), 6)
+    by_frame = folded.groupby(["database", "video", "frame"]).fold
+    assert (by_frame.nunique() == 1).all()
+    with pytest.raises(ValueError, match="n_folds is 0"):
+        frame_folds(table, 0)
 
 
 def test_frame_folds_are_even_leak_and_ignore_the_row_order():

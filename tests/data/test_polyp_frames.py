@@ -219,12 +219,16 @@ def test_a_transform_that_loses_the_box_is_left_out(data):
 
 
 @pytest.mark.parametrize("file", ["{}", "depth/{}"])
-@pytest.mark.parametrize("damage", ["truncated", "missing", "size"])
+@pytest.mark.parametrize("damage", ["truncated", "zeros", "missing", "size"])
 def test_a_bad_file_is_named_with_its_row(damaged, file, damage):
     table, folder = damaged
     path = folder / file.format(table.path[1])
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "zeros":  # as an interrupted download leaves it
+        content = path.read_bytes()
+        half = len(content) // 2
+        path.write_bytes(content[:half] + bytes(len(content) - half))
     elif damage == "missing":
         path.unlink()
     else:
@@ -233,6 +237,13 @@ def test_a_bad_file_is_named_with_its_row(damaged, file, damage):
     frames[0]
     with pytest.raises(ValueError, match=rf"row 1 \({re.escape(str(path))}\)"):
         frames[1]
+
+
+def test_a_box_of_less_than_a_pixel_is_shown(data):
+    table, folder = data
+    thin = table.iloc[[0]].assign(xmin=10.1, xmax=10.4)
+    inputs, _ = PolypFrames(thin, folder, STREAMS)[0]
+    assert all(view.isfinite().all() for view in inputs.values())
 
 
 @pytest.mark.parametrize("streams", [(), ("rgb", "sound"), "rgb"])

@@ -187,6 +187,19 @@ def test_two_hundred_frames_a_second_on_two_cores(tmp_path):
     assert max(rates) > 100
 
 
+@pytest.mark.parametrize(
+    ("cues", "problem"),
+    [
+        ({"lumen_mm": (18, 45)}, "do not fit into 16 bits"),
+        ({"distance_per_size": 0.5}, "touch the polyp"),
+        ({"distance_mm": (200, 300)}, "no camera is that far"),
+    ],
+)
+def test_worlds_that_cannot_be_filmed_are_refused(tmp_path, cues, problem):
+    with pytest.raises(ValueError, match=problem):
+        write(tmp_path, 3, **cues)
+
+
 def test_the_name_says_synthetic(written):
     assert set(written[1].database) == {"SYNTHETIC"}
     assert Path(written[1].path.iloc[0]).suffix == ".png"

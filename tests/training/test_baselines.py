@@ -32,6 +32,15 @@ def split():
     return frames(200, 0), frames(50, 1)
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_frames_without_a_polyp_are_refused(split, name):
+    train, test = split
+    train = train.copy()
+    train.loc[7, ["size_mm", "xmin", "distance_mm"]] = np.nan
+    with pytest.raises(ValueError, match="row 7"):
+        BASELINES[name](train, test)
+
+
 def test_true_distance_inverts_the_camera(split):
     train, test = split
     got = BASELINES["true distance (oracle)"](train, test)

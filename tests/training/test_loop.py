@@ -238,6 +238,64 @@ def test_predict_keeps_order_and_leaves_every_mode(net):
         torch.testing.assert_close(got, model[2](net(X)))
 
 
+def test_predict_keeps_all_rows_that_a_sampler_picks(net):
+    data = TensorDataset(X, Y)  # 20 rows, of which 7 in batches of 4
+    rows = predict(net, DataLoader(data, batch_size=4, sampler=range(7)))
+    torch.testing.assert_close(rows, predict(net, [(X[:7], 0)]))
+
+
+def test_predict_that_fails_leaves_every_mode(net):
+    with pytest.raises(RuntimeError, match="shape"):
+        predict(net, [(X[:, :3], 0)])
+    assert all(module.training for module in net.modules())
+
+
+def test_each_epoch_may_leave_the_model_in_evaluation_mode(net):
+    modes = []
+    net[0].register_forward_pre_hook(lambda m, _: modes.append(m.training))
+    fit(
+        net,
+        [(X, Y)],
+        F.mse_loss,
+        epochs=3,
+        each_epoch=lambda model: model.eval() and {},
+        quiet=True,
+        **optimizers(net, lr=0.01),
+    )
+    assert all(modes)
+
+
+def test_an_optimizer_may_hold_more_than_the_model(net):
+    scale = nn.Parameter(torch.ones((), dtype=X.dtype))
+    seen = []
+    fit(
+        net,
+        [(X, Y)],
+        lambda outputs, targets: (
+            F.mse_loss(outputs.detach(), targets)
+            + 3 * scale
+            + 0 * outputs.sum()
+        ),
+        epochs=3,
+        weight_optimizer=SGD([*net.parameters(), scale], 1e-3),
+        each_epoch=lambda _: seen.append(scale.grad.item()) or {},
+        quiet=True,
+    )
+    assert seen == [3, 3, 3]
+
+
+def test_accumulating_accelerator_is_refused(net):
+    with pytest.raises(ValueError, match="gradient_accumulation_steps is 2"):
+        fit(
+            net,
+            batches(),
+            F.mse_loss,
+            epochs=1,
+            accelerator=Accelerator(gradient_accumulation_steps=2),
+            **optimizers(net),
+        )
+
+
 def test_generator_that_is_used_up_is_explained(net):
     once = (batch for batch in batches())
     with pytest.raises(ValueError, match="none in epoch 2"):
@@ -297,3 +355,17 @@ def test_bfloat16_trains_under_autocast_once(net, routed, bfloat16):
     assert set(seen) == {torch.bfloat16}
     assert history.loss.is_monotonic_decreasing
     assert net(X.float()).dtype == torch.float32  # nothing stays wrapped
+    with pytest.raises(FloatingPointError):
+        fit(
+            net,
+            [(X.float(), Y.float() * torch.nan)],
+            F.mse_loss,
+            epochs=1,
+            routed=routed,
+            accelerator=bfloat16,
+            quiet=True,
+            **optimizers(net),
+        )
+    with torch.no_grad():
+        assert net[0](X.float()).dtype == torch.float32
+        assert net(X.float()).dtype == torch.float32

@@ -48,8 +48,8 @@ RUNS = [
     for arm in ARMS
 ]
 SOURCES = (
-    *("data/fashion_mnist.*", "gates/gate.py", "gates/sites.py"),
-    *("measure/studies/breadth.py", "routing.py", "training/loop.py"),
+    *("data/fashion_mnist.*", "gates/*.py", "measure/studies/breadth.py"),
+    *("routing.py", "training/loop.py"),
 )
 BATCH, PENALTY = 50, 1.0
 RATES = 5e-3, 5e-2  # highest of OneCycle, for weights and for factors

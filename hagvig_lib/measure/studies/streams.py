@@ -91,11 +91,13 @@ FAMILIES = {
 }
 SOURCES = (
     "data/folds.py",
+    "data/frame_table.py",
     "data/polyp_frames.py",
     "data/sizes.py",
     "data/streams.py",
     "data/synthetic_*.py",
     "gates/gate.py",
+    "gates/inspection.py",
     "gates/sites.py",
     "measure/studies/streams.py",
     "models/multistream.py",
