@@ -47,7 +47,8 @@ class GradientRouter:
     """Steps the gates first, then the weights at the new gates.
 
     Neither half touches the other group, frozen parameters stay frozen,
-    and batch-norm statistics move in the second pass only. After a step
+    and batch-norm statistics move in the second pass only (those of an
+    instance norm, which always uses its input's, in both). After a step
     `.grad` of the weights is that of the second pass, the gates' is None.
 
     A data-parallel engine is unwrapped for the first pass, and the gates'
@@ -228,11 +229,16 @@ def _held_still(weights: list[nn.Parameter], model: nn.Module) -> Iterator:
 
 def _average(gates: list[nn.Parameter], group: Any) -> None:
     """Average the gates' gradients over the processes of a group."""
-    for gate in gates:
-        # Without a gradient here, another process may still have one.
-        total = torch.zeros_like(gate) if gate.grad is None else gate.grad
-        dist.all_reduce(total, group=group)
-        gate.grad = total / dist.get_world_size(group)
+    # Without a gradient here, another process may still have one; a gate
+    # that no process has used keeps none, or its optimizer would move it.
+    used = [float(gate.grad is not None) for gate in gates]
+    users = torch.tensor(used, device=gates[0].device)
+    dist.all_reduce(users, group=group)
+    for gate, count in zip(gates, users.tolist(), strict=True):
+        if count:
+            total = torch.zeros_like(gate) if gate.grad is None else gate.grad
+            dist.all_reduce(total, group=group)
+            gate.grad = total / dist.get_world_size(group)
 
 
 def _update(optimizer: Optimizer, scaler: GradScaler, clip: float | None):

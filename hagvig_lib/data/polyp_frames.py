@@ -39,7 +39,7 @@ class PolypFrames(Dataset):
 
     Args:
         table: as `frame_table.check` returns it; `.table` is its part with
-            polyps, numbered as the items.
+            polyps, in the order of the items and with its own row names.
         folder: that the paths start from. The depth map of `a/b.jpg` is
             `depth/a/b.png`, of the picture's size, 0 where unknown.
         streams: some of the three.
@@ -49,7 +49,8 @@ class PolypFrames(Dataset):
         keep_aspect: grow the box to a square instead of stretching it.
 
     Raises:
-        ValueError: no row has a polyp, a stream doesn't exist; and for an
+        ValueError: no row has a polyp, a stream doesn't exist, `augment`
+            is something else; and for an
             item, its row and file if that can't be decoded or has another
             size than the table says.
     """
@@ -66,6 +67,10 @@ class PolypFrames(Dataset):
         if not streams or not set(streams) <= set(get_args(Stream)):
             raise ValueError(
                 f"streams are some of {get_args(Stream)}, got {streams!r}"
+            )
+        if not (isinstance(augment, bool) or callable(augment)):
+            raise ValueError(
+                f"augment is {augment!r}: give True, False or a transform"
             )
         self.table = _with_polyp(table)
         self.folder = Path(folder)

@@ -50,8 +50,9 @@ def run_study(
 
     Raises:
         ValueError: two runs have the same configuration.
-        RuntimeError: a run failed (names its configuration; finished runs
-            are kept), or the machine is too busy for a study of times.
+        RuntimeError: a run failed or gave a number that is not finite
+            (names its configuration; finished runs are kept), or the
+            machine is too busy for a study of times.
     """
     name, timing = study.__name__.split(".")[-1], hasattr(study, "TIMING")
     wanted = {_key(run): run for run in study.RUNS}
@@ -112,10 +113,18 @@ def _runs(module: str, todo: list[dict], workers: int) -> Iterator[dict]:
     pool = ProcessPoolExecutor(workers, spawn, _start_worker)
     try:
         runs = {pool.submit(_run, module, run): run for run in todo}
+        failed = None
         for future in as_completed(runs):
-            if error := future.exception():
-                raise RuntimeError(f"{module}: {runs[future]}") from error
-            yield future.result()
+            if future.cancelled():
+                continue
+            if not (error := future.exception()):
+                yield future.result()
+                continue
+            failed = failed or (runs[future], error)
+            for other in runs:  # a run that has begun is still finished
+                other.cancel()
+        if failed:
+            raise RuntimeError(f"{module}: {failed[0]}") from failed[1]
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -135,6 +144,7 @@ def _leave_with_parent() -> None:
 def _run(module: str, configuration: dict) -> dict:
     load, began = os.getloadavg()[0], time.process_time()
     result = import_module(module).run(**configuration)
+    json.dumps(result, allow_nan=False)  # here, where an error names the run
     return {
         "configuration": configuration,
         "result": result,

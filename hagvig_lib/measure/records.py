@@ -78,7 +78,10 @@ def load(name: str, folder: Path = FOLDER) -> Record:
         remedy = f"measure again: {COMMAND} {name}"
         raise ValueError(f"{path} has no {sorted(missing)}; {remedy}")
     rows = pd.DataFrame(meta.pop("rows"))
-    stale = source_hash(meta["sources"]) != meta["source_hash"]
+    try:
+        stale = source_hash(meta["sources"]) != meta["source_hash"]
+    except ValueError:  # a source is gone or has another name
+        stale = True
     return Record(name, rows, meta, stale)
 
 

@@ -1,7 +1,8 @@
 """Training networks that estimate sizes: losses, metrics, baselines, loop."""
 
 from .baselines import BASELINES
-from .loop import Batches, fit, predict
+from .batches import Batches
+from .loop import fit, predict
 from .losses import size_loss
 from .metrics import bootstrap, frame_metrics, per_polyp
 

@@ -77,9 +77,10 @@ def _power_law(
 
 
 def _check_known(table: pd.DataFrame, *columns: str) -> None:
-    unknown = table[list(columns)].isna().any(axis=1)
-    if unknown.any():
+    known = table.dropna(subset=columns)
+    if len(known) < len(table):
+        row = table.index.difference(known.index, sort=False)[0]
         raise ValueError(
-            f"row {unknown.idxmax()} lacks some of {', '.join(columns)}: "
+            f"row {row} lacks some of {', '.join(columns)}: "
             "leave out frames without a polyp"
         )

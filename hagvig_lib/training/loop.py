@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter, length_hint
+from operator import length_hint
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -21,30 +20,6 @@ from ..routing import GradientRouter
 
 Loss = Callable[[Any, Any], Tensor]
 Step = Callable[[Any, Any], dict[str, Tensor]]
-
-
-class Batches:
-    """Batches of tensors that are in memory, shuffled anew in each epoch.
-
-    Args:
-        inputs: a tensor, or a dict or tuple of tensors; frames first.
-        targets: [N, ...].
-        size: of a batch; the last one of an epoch may be smaller.
-        seed: of the order.
-    """
-
-    def __init__(self, inputs: Any, targets: Tensor, size: int, seed: int):
-        self.inputs, self.targets, self.size = inputs, targets, size
-        self.order = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return -(-len(self.targets) // self.size)
-
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        order = torch.randperm(len(self.targets), generator=self.order)
-        for rows in order.split(self.size):
-            inputs = tree_map(itemgetter(rows), self.inputs)
-            yield inputs, self.targets[rows]
 
 
 def fit(
@@ -88,9 +63,9 @@ def fit(
         gave.
 
     Raises:
-        ValueError: no batches in an epoch, a gate loss without routing,
-            an accelerator that accumulates gradients, or several processes
-            and no DataLoader.
+        ValueError: no batches in an epoch, a gate loss without routing, a
+            limit for gates without their optimizer, an accelerator that
+            accumulates gradients, or several processes and no DataLoader.
         FloatingPointError: a loss is not finite; names the epoch.
     """
     accelerator = accelerator or Accelerator()
@@ -100,15 +75,16 @@ def fit(
             f"{accelerator.gradient_accumulation_steps}: a step is taken "
             "after every batch, give larger batches"
         )
-    two_passes = routed and gate_optimizer is not None
-    if gate_loss is not None and not two_passes:
+    if gate_loss is not None and not (routed and gate_optimizer):
         raise ValueError("gate_loss: one pass has one loss; route, or drop it")
+    if clip_gates is not None and gate_optimizer is None:
+        raise ValueError("clip_gates: there is no gate_optimizer to clip for")
     shared = _shared_out(batches, accelerator)
     engine = accelerator.prepare_model(model)
     optimizers = {weight_optimizer: clip_weights}
     if gate_optimizer is not None:
         optimizers[gate_optimizer] = clip_gates
-    if two_passes:
+    if routed and gate_optimizer is not None:
         # Accelerate's model brings its own bfloat16; the loss scale of
         # float16 has to be the router's, one per group.
         half = accelerator.mixed_precision == "fp16"

@@ -252,6 +252,11 @@ def test_unknown_streams_are_refused(data, streams):
         PolypFrames(*data, streams)
 
 
+def test_augmentation_that_is_none_is_refused(data):
+    with pytest.raises(ValueError, match="augment is 'yes': give True"):
+        PolypFrames(*data, augment="yes")
+
+
 class TestPolypSampler:
     table = pd.DataFrame(
         {

@@ -13,7 +13,7 @@ LIMITS = {
     ("gates", "routing"): 600,
     ("gla",): 1300,
     ("models",): 950,
-    ("data",): 770,
+    ("data",): 800,
     ("training",): 600,
     ("measure", "show"): 550,
 }

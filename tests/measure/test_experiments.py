@@ -1,6 +1,7 @@
 """Studies go on where they were stopped, and repeat nothing."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -141,8 +142,10 @@ def test_new_configuration_is_run_alone_and_a_dropped_one_is_not_recorded(
     assert rows[["arm", "seed"]].to_dict("records") == new
 
 
-def test_failed_run_is_named_and_finished_ones_are_kept(toy):
+def test_failed_run_is_named_and_finished_ones_are_kept(toy, monkeypatch):
     (toy / "fail").touch()
+    fails, *others = sorted(toy_study.RUNS, key=lambda run: run["seed"])[::-1]
+    monkeypatch.setattr(toy_study, "RUNS", [fails, *others])
     with pytest.raises(
         RuntimeError, match=r"toy_study: \{'arm': 'b'"
     ) as error:
@@ -150,7 +153,15 @@ def test_failed_run_is_named_and_finished_ones_are_kept(toy):
     assert isinstance(error.value.__cause__, ZeroDivisionError)
     assert not (toy / "toy_study.json").exists()
     kept = (toy / "work/toy_study.jsonl").read_text().splitlines()
-    assert {json.loads(k)["configuration"]["arm"] for k in kept} <= {"a"}
+    kept = [json.loads(line)["configuration"] for line in kept]
+    assert {"arm": "a", "seed": 1} in kept  # it ran while the other failed
+    assert {run["arm"] for run in kept} == {"a"}
+
+
+def test_result_that_is_not_finite_is_refused_with_its_run(toy, monkeypatch):
+    monkeypatch.setattr(toy_study, "run", lambda arm, seed: {"x": math.nan})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        experiments._run("toy_study", toy_study.RUNS[0])
 
 
 def test_two_runs_of_one_configuration_are_refused(toy, monkeypatch):

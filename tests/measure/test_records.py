@@ -60,6 +60,12 @@ def test_changed_source_makes_a_record_stale(package, tmp_path):
     assert record.note().startswith("**Stale:**")
 
 
+def test_source_that_was_renamed_makes_a_record_stale(package, tmp_path):
+    records.write("toy", ROWS, ["gate.py"], tmp_path, load=0, cpu_seconds=1)
+    (package / "gate.py").rename(package / "gates.py")
+    assert records.load("toy", tmp_path).stale
+
+
 def test_source_that_changed_while_a_study_ran_makes_it_stale(
     package, tmp_path
 ):

@@ -12,6 +12,8 @@ def run(arm, seed):
     folder = Path(os.environ["TOY_FOLDER"])
     count = folder / f"{arm}{seed}"
     count.write_text(f"{count.read_text() if count.exists() else ''}x")
+    if (folder / "fail").exists() and arm == "a":
+        time.sleep(5)  # longer than the others take to fail
     if (folder / "fail").exists() and arm == "b":
         raise ZeroDivisionError("toy")
     if (folder / "hang").exists() and arm == "b":

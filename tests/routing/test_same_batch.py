@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from small_models import CASES, Crossing, bright_and_dark, router, vit
 from torch import nn
 
 from hagvig_lib.gates import HardAttentionGate
+from hagvig_lib.routing import _average
 
 WORKER = Path(__file__).with_name("gloo_worker.py")
 TOLERANCE = {"rtol": 1e-6, "atol": 1e-6}  # sums in another order, 3 steps
@@ -97,6 +99,19 @@ def test_crossing_needs_the_other_process():
     router(model).step(images[:4], labels[:4])
     assert torch.equal(model.dark.logits, Crossing().dark.logits)
     assert not torch.equal(model.bright.logits, Crossing().bright.logits)
+
+
+def test_gate_that_no_process_used_stays_without_gradient():
+    store = dist.HashStore()
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    used, unused = (HardAttentionGate(3, -1).logits for _ in range(2))
+    used.grad = torch.arange(3.0)
+    try:
+        _average([used, unused], None)
+    finally:
+        dist.destroy_process_group()
+    assert used.grad.tolist() == [0, 1, 2]
+    assert unused.grad is None  # Adam would move it for a zero
 
 
 def test_losses_are_means_of_the_whole_batch():

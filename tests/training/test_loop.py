@@ -316,6 +316,18 @@ def test_loss_that_is_no_number_stops_the_training(net):
         )
 
 
+def test_limit_for_gates_without_their_optimizer_is_refused(net):
+    with pytest.raises(ValueError, match="clip_gates: there is no gate_opt"):
+        fit(
+            net,
+            batches(),
+            F.mse_loss,
+            epochs=1,
+            weight_optimizer=SGD(net.parameters(), 0.1),
+            clip_gates=1.0,
+        )
+
+
 def test_gate_loss_without_routing_is_refused(net):
     with pytest.raises(ValueError, match="one pass has one loss"):
         fit(

@@ -21,14 +21,14 @@ from pathlib import Path
 
 import torch
 from timm.models import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ...data import cifar, fashion_mnist
 from ...gates import add_gates, gate_penalty
-from ...training.loop import Batches, fit
+from ...training import Batches, fit
 
 FIXED = {"LayerScale": 0.5, "frozen 0.5": 0.5, "frozen 0.1": 0.1}
 GATED = ("joint", "routed", "penalised")
@@ -49,7 +49,7 @@ RUNS = [
 ]
 SOURCES = (
     *("data/fashion_mnist.*", "gates/*.py", "measure/studies/breadth.py"),
-    *("routing.py", "training/loop.py"),
+    *("routing.py", "training/batches.py", "training/loop.py"),
 )
 BATCH, PENALTY = 50, 1.0
 RATES = 5e-3, 5e-2  # highest of OneCycle, for weights and for factors
@@ -74,7 +74,11 @@ def run(
     def normalise(images: Tensor) -> Tensor:
         return (images - pixels.mean()) / pixels.std()
 
-    net = small_vit(arm, seed, *pixels.shape[1:3])
+    torch.manual_seed(seed)  # all arms of a seed start from equal weights
+    _, channels, size, _ = pixels.shape
+    net = transformer(channels, size, FIXED.get(arm))
+    if arm in GATED:
+        add_gates(net)
     knobs, weights = [], []
     for name, parameter in net.named_parameters():
         knob = name.endswith(("gamma", "logits"))
@@ -117,10 +121,16 @@ def run(
     }
 
 
-def small_vit(arm: str, seed: int, channels: int, size: int) -> nn.Module:
-    """The network of an arm; all arms of a seed start from equal weights."""
-    torch.manual_seed(seed)
-    net = VisionTransformer(
+def transformer(
+    channels: int = 1, size: int = 28, init_values: float | None = None
+) -> VisionTransformer:
+    """Sixteen patches, three blocks of 48 channels, ten classes.
+
+    Args:
+        size: height and width of the pictures, in pixels.
+        init_values: of a LayerScale; without one if None.
+    """
+    return VisionTransformer(
         img_size=size,
         patch_size=size // 4,
         in_chans=channels,
@@ -131,6 +141,5 @@ def small_vit(arm: str, seed: int, channels: int, size: int) -> nn.Module:
         mlp_ratio=2,
         class_token=False,
         global_pool="avg",
-        init_values=FIXED.get(arm),
+        init_values=init_values,
     )
-    return add_gates(net) if arm in GATED else net

@@ -32,7 +32,8 @@ from ...gates import (
     sparsity,
     weight_parameters,
 )
-from ...training.loop import Batches, fit
+from ...training import Batches, fit
+from .breadth import transformer
 
 SEEDS = range(1, 6)
 ARMS = {
@@ -50,8 +51,10 @@ RUNS = [
 ]
 SOURCES = (
     "gates/*.py",
+    "training/batches.py",
     "training/loop.py",
     "data/fashion_mnist.*",
+    "measure/studies/breadth.py",
     "measure/studies/closing.py",
 )
 SHARES = [step / 20 for step in range(20)]  # of the channels, removed
@@ -63,18 +66,7 @@ PRICE = 0.02  # of accuracy, for channels that count as free
 def small_network(name: str) -> nn.Module:
     """A transformer with 288 channels to gate, or a CNN with 240."""
     if name == "vit":
-        return timm.models.VisionTransformer(
-            img_size=28,
-            patch_size=7,
-            in_chans=1,
-            num_classes=10,
-            embed_dim=48,
-            depth=3,
-            num_heads=2,
-            mlp_ratio=2,
-            class_token=False,
-            global_pool="avg",
-        )
+        return transformer()
     return timm.create_model(
         "resnet18",
         layers=(1, 1, 1, 1),
