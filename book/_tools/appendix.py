@@ -155,7 +155,7 @@ def _mean(mean: float, deviation: float) -> str:
     if pd.isna(mean):
         return "–"
     return f"{mean:.3g}" + (
-        "" if pd.isna(deviation) else f" ± {deviation:.1g}"
+        "" if pd.isna(deviation) else f" ± {deviation:.2g}"
     )
 
 
@@ -184,7 +184,7 @@ def _table(rows: pd.DataFrame) -> str:
     cells = [[escape(str(value)) for value in line] for line in lines]
     head, *body = cells
     return (
-        "<table><thead><tr>"
+        '<table class="dataframe"><thead><tr>'
         + "".join(f'<th scope="col">{name}</th>' for name in head)
         + "</tr></thead><tbody>\n"
         + "\n".join(

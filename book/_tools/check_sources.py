@@ -23,7 +23,7 @@ _DIRECTIVE = re.compile(
 
 
 # Chapters that import it must not show its pictures as if they were real.
-_SYNTHETIC = re.compile(r"^(?:from|import) .*\bsynthetic_", re.MULTILINE)
+_SYNTHETIC = re.compile(r"\bsynthetic_(?:colonoscopy|scene)\b")
 
 
 def check(book: Book) -> list[str]:
@@ -108,17 +108,18 @@ def _figure_problems(cell: dict, synthetic: bool) -> Iterator[str]:
     about = cell["metadata"].get("mystnb", {})
     if image and not about.get("image", {}).get("alt", "").strip():
         yield (
-            'figure without alt text; put {"mystnb": {"image": {"alt": "..."}}}'
-            " into the cell's metadata"
+            "figure without alt text; put"
+            ' {"mystnb": {"image": {"alt": "..."}}} into the cell\'s metadata'
         )
-    if (image or slider) and synthetic:
-        # Of a slider, caption and alt text stand in the source.
-        if "SYNTHETIC" not in source(cell) + str(about):
-            yield (
-                "figure of a chapter with the synthetic colonoscopy that does"
-                " not say SYNTHETIC in its title, caption or alt text"
-            )
-    if (image or slider) and {"text/plain"} in map(set, shown):
+    if not (image or slider):
+        return
+    # A slider has caption and alt text in its source.
+    if synthetic and "SYNTHETIC" not in source(cell) + str(about):
+        yield (
+            "figure in a chapter with the synthetic colonoscopy, but no"
+            " SYNTHETIC in its title, caption or alt text"
+        )
+    if {"text/plain"} in map(set, shown):
         yield (
             "text of the last value stands beside the figure; end the cell"
             " with a semicolon"

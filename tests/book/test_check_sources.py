@@ -125,11 +125,11 @@ def test_figure_of_a_drawn_colon_says_so(
     drawn = toy.code("from hagvig_lib.data.synthetic_scene import render")
     found = output_problems(tmp_path, drawn, figure)
     assert bool(found) == refused
-    assert all("does not say SYNTHETIC" in text for text in found)
+    assert all("no SYNTHETIC in its title" in text for text in found)
 
 
 def test_figure_of_another_chapter_need_not_say_synthetic(tmp_path):
-    other = toy.code("from sklearn import svm  # synthetic_data")
+    other = toy.code("from mine import synthetic_data")
     figure = with_outputs(toy.code("plot()", mystnb=ALT), PICTURE)
     assert output_problems(tmp_path, other, figure) == []
 
