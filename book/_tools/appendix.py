@@ -12,6 +12,7 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import ipynb
 import pandas as pd
@@ -143,12 +144,12 @@ def _summary(
     # A stale record may lack a column that its study has today.
     columns = [column for column in columns if column in rows]
     keys = [key for key in columns if key in study.RUNS[0]]
-    groups = rows.groupby(keys, sort=False, dropna=False)
-    table = {"runs": groups.size()}
-    for column in columns[len(keys) :]:
-        pairs = zip(groups[column].mean(), groups[column].std(), strict=True)
-        table[column] = [_mean(*pair) for pair in pairs]
-    return pd.DataFrame(table).reset_index()
+    groups: Any = rows.groupby(keys, sort=False, dropna=False)
+    results = columns[len(keys) :]
+    means, deviations = groups[results].mean(), groups[results].std()
+    table = means.combine(deviations, lambda m, d: m.combine(d, _mean))
+    table.insert(0, "runs", groups.size())
+    return table.reset_index()
 
 
 def _mean(mean: float, deviation: float) -> str:
