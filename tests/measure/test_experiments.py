@@ -1,8 +1,8 @@
 """Studies go on where they were stopped, and repeat nothing."""
 
 import json
-import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,9 +159,13 @@ def test_failed_run_is_named_and_finished_ones_are_kept(toy, monkeypatch):
 
 
 def test_result_that_is_not_finite_is_refused_with_its_run(toy, monkeypatch):
-    monkeypatch.setattr(toy_study, "run", lambda arm, seed: {"x": math.nan})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        experiments._run("toy_study", toy_study.RUNS[0])
+    (toy / "nan").touch()
+    only = {"arm": "a", "seed": 0}
+    monkeypatch.setattr(toy_study, "RUNS", [only])
+    with pytest.raises(RuntimeError, match=re.escape(str(only))) as error:
+        study(toy)
+    assert "not JSON compliant" in str(error.value.__cause__)
+    assert not (toy / "work/toy_study.jsonl").read_text()
 
 
 def test_two_runs_of_one_configuration_are_refused(toy, monkeypatch):
