@@ -1,9 +1,47 @@
 """What `gla` accepts, and what it says about the rest."""
 
+import logging
+import os
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from .reference import accumulation_dtype
+
+BACKENDS = ("auto", "chunkwise", "triton", "reference")
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a backend that does not exist.
+
+    Raises:
+        ValueError: names those that do.
+    """
+    if backend not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise ValueError(f"backend is {backend!r}: choose one of {known}")
+
+
+def choose_backend(backend: str, q: Tensor) -> str:
+    """ "chunkwise" or "triton"; for "auto" the faster one, said once.
+
+    Raises:
+        ValueError: "triton" cannot run there; says why and what can.
+    """
+    if backend == "chunkwise":
+        return backend
+    obstacle = _obstacle_to_triton(q, interpreted=backend == "triton")
+    if backend == "auto":
+        choice = "chunkwise" if obstacle else "triton"
+        _say_once(choice, obstacle)
+        return choice
+    if obstacle:
+        raise ValueError(
+            f"backend is 'triton', but {obstacle}: pass backend='auto', "
+            "'chunkwise' or 'reference'"
+        )
+    return backend
 
 
 def check_tensors(
@@ -39,9 +77,9 @@ def check_gate(name: str, log_gate: Tensor) -> None:
     Raises:
         ValueError: how many, the largest, where it is, and the remedy.
     """
-    bad = ~(log_gate <= 0)  # a NaN fails every comparison
-    if not bad.any():
+    if not log_gate.numel() or log_gate.amax() <= 0:  # no NaN is <= 0
         return
+    bad = ~(log_gate <= 0)
     worst = torch.unravel_index(log_gate.argmax(), bad.shape)  # NaN wins
     raise ValueError(
         f"{name} has {int(bad.sum())} of {bad.numel()} values above 0 or NaN; "
@@ -49,6 +87,30 @@ def check_gate(name: str, log_gate: Tensor) -> None:
         f"{[int(i) for i in worst]}. exp(log_gate) multiplies the state and "
         "must lie in [0, 1]: pass logsigmoid(x), not sigmoid(x) or x"
     )
+
+
+def _obstacle_to_triton(q: Tensor, interpreted: bool) -> str | None:
+    """Why the kernels cannot run on q, None if they can."""
+    if q.dtype == torch.float64:
+        return "q has dtype torch.float64, which it does not compute in"
+    if q.device.type == "cuda":
+        capability = torch.cuda.get_device_capability(q.device)
+        if capability >= (8, 0):
+            return None
+        return "{} has compute capability {}.{}, below 8.0".format(
+            torch.cuda.get_device_name(q.device), *capability
+        )
+    if q.device.type != "cpu" or not interpreted:
+        return f"q is on {q.device}, not on a CUDA device"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    return "q is on cpu and TRITON_INTERPRET=1 is not set"
+
+
+@cache
+def _say_once(choice: str, obstacle: str | None) -> None:
+    reason = f" ({obstacle})" if obstacle else ""
+    logging.getLogger(__name__).info("backend is %s%s", choice, reason)
 
 
 def _check_query(q: Tensor) -> None:

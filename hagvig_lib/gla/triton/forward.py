@@ -1,0 +1,102 @@
+"""The forward kernel: one program reads a head from right to left and back.
+
+The sweep from right to left carries the state of the backward direction and
+leaves a copy at every chunk. The sweep from left to right carries the forward
+state, picks the copies up, forms the one score matrix of each chunk and
+writes the sum of both directions. One direction is the second sweep alone.
+"""
+
+import triton
+import triton.language as tl
+
+from .scores import exact_scores, fast_scores, is_mild
+from .tiles import (
+    advance,
+    dot,
+    load,
+    load_state,
+    store,
+    store_state,
+    sum_after,
+    sum_before,
+    sum_from,
+    sum_through,
+    tokens_of,
+)
+
+
+@triton.jit
+def forward_kernel(
+    q,
+    k,
+    v,
+    log_gate_fwd,
+    log_gate_bwd,
+    output,
+    initial_state,
+    final_state,
+    copies,
+    scale,
+    T,
+    H,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    BOTH: tl.constexpr,
+    REVERSE: tl.constexpr,
+    C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    LIMIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Program (b * H + h, s): columns s * BLOCK_V on of v, of one head.
+
+    q, k, v and the gates are tuples of a pointer and the strides of
+    [B, T, H, width], the initial state that of [B, H, K, V]; a state may be
+    None. `copies` is scratch, float32 [B * H, slices, chunks, BLOCK_K,
+    BLOCK_V]. REVERSE numbers the tokens from the last one.
+    """
+    head = tl.program_id(0).to(tl.int64)
+    chunks = tl.cdiv(T, C)
+    one = tl.full([], BLOCK_K * BLOCK_V, tl.int64)
+    copies += (head * tl.num_programs(1) + tl.program_id(1)) * chunks * one
+    batch, head = head // H, head % H
+    row, column = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_V)
+    copies += row[:, None] * BLOCK_V + column[None, :]
+    column += tl.program_id(1) * BLOCK_V
+
+    if BOTH:
+        state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
+        for n in range(chunks - 1, -1, -1):
+            tl.store(copies + n * one, state)
+            token = tokens_of(n, C, T, REVERSE)
+            k_n = load(k, batch, head, token, row, T, K)
+            v_n = load(v, batch, head, token, column, T, V)
+            bwd = load(log_gate_bwd, batch, head, token, row, T, K)
+            decay = sum_before(bwd, C)
+            state = advance(state, k_n, v_n, decay, bwd, PRECISION)
+        tl.debug_barrier()  # another thread may read what one has written
+
+    state = load_state(initial_state, batch, head, row, column, K, V)
+    for n in range(0, chunks):
+        token = tokens_of(n, C, T, REVERSE)
+        q_n = load(q, batch, head, token, row, T, K)
+        k_n = load(k, batch, head, token, row, T, K)
+        v_n = load(v, batch, head, token, column, T, V)
+        fwd = load(log_gate_fwd, batch, head, token, row, T, K)
+        bwd = fwd
+        if BOTH:
+            bwd = load(log_gate_bwd, batch, head, token, row, T, K)
+        if is_mild(fwd, bwd, BOTH, LIMIT):
+            score = fast_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
+        else:
+            score = exact_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
+        result = dot(score, v_n, PRECISION)
+        result += dot(q_n * tl.exp(sum_through(fwd, C)), state, PRECISION)
+        if BOTH:
+            copy = tl.load(copies + n * one)
+            result += dot(q_n * tl.exp(sum_from(bwd, C)), copy, PRECISION)
+        store(output, result * scale, batch, head, token, column, T, H, V)
+        decay = sum_after(fwd, C)
+        state = advance(state, k_n, v_n, decay, fwd, PRECISION)
+    store_state(final_state, state, batch, head, row, column, H, K, V)
