@@ -18,7 +18,7 @@ from .reference import accumulation_dtype
 
 # Tokens (of all heads) computed at a time: what they need stays in the cache
 # of a CPU, and keeps a GPU busy.
-TOKENS_ON_CPU, TOKENS_ELSEWHERE = 2**14, 2**18
+TOKENS_ON_CPU, TOKENS_ELSEWHERE = 2**13, 2**18
 
 
 def bidirectional(

@@ -80,13 +80,13 @@ def states_kernel(
         x = load(k, batch, head, token, row, T, K)
         y = load(v, batch, head, token, column, T, V)
         gate = load(log_gate_fwd, batch, head, token, row, T, K)
-        state = advance(state, x, y, sum_after(gate, C), gate, PRECISION)
+        state = advance(state, x, y, sum_after(gate), gate, PRECISION)
         if BOTH:
             tl.store(copies + (3 * chunks + n) * one, dstate)
             x = load(q, batch, head, token, row, T, K)
             y = load(grad, batch, head, token, column, T, V) * scale
             gate = load(log_gate_bwd, batch, head, token, row, T, K)
-            dstate = advance(dstate, x, y, sum_from(gate, C), gate, PRECISION)
+            dstate = advance(dstate, x, y, sum_from(gate), gate, PRECISION)
 
     state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
     dstate = load_state(grad_final, batch, head, row, column, K, V)
@@ -96,13 +96,13 @@ def states_kernel(
         x = load(q, batch, head, token, row, T, K)
         y = load(grad, batch, head, token, column, T, V) * scale
         gate = load(log_gate_fwd, batch, head, token, row, T, K)
-        dstate = advance(dstate, x, y, sum_through(gate, C), gate, PRECISION)
+        dstate = advance(dstate, x, y, sum_through(gate), gate, PRECISION)
         if BOTH:
             tl.store(copies + (2 * chunks + n) * one, state)
             x = load(k, batch, head, token, row, T, K)
             y = load(v, batch, head, token, column, T, V)
             gate = load(log_gate_bwd, batch, head, token, row, T, K)
-            state = advance(state, x, y, sum_before(gate, C), gate, PRECISION)
+            state = advance(state, x, y, sum_before(gate), gate, PRECISION)
     store_state(grad_initial, dstate, batch, head, row, column, H, K, V)
 
 
@@ -173,23 +173,23 @@ def gradients_kernel(
     dv_n = dot(tl.trans(score), do, PRECISION)
 
     state, dstate = tl.load(copies), tl.load(copies + chunks * one)
-    read, write = sum_through(fwd, C), sum_after(fwd, C)
+    read, write = sum_through(fwd), sum_after(fwd)
     to_q, to_k, to_v = _through_state(
         k, v, do, tl.exp(read), tl.exp(write), state, dstate, PRECISION
     )
     passed = tl.exp(tl.sum(fwd, 0)) * tl.sum(state * dstate, 1)
-    dfwd += sum_from(q * to_q, C) + sum_before(k * to_k, C) + passed[None, :]
+    dfwd += sum_from(q * to_q) + sum_before(k * to_k) + passed[None, :]
     dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
     store(dlog_gate_fwd, dfwd, part, head, token, row, T, H, K)
     if BOTH:
         state = tl.load(copies + 2 * chunks * one)
         dstate = tl.load(copies + 3 * chunks * one)
-        read, write = sum_from(bwd, C), sum_before(bwd, C)
+        read, write = sum_from(bwd), sum_before(bwd)
         to_q, to_k, to_v = _through_state(
             k, v, do, tl.exp(read), tl.exp(write), state, dstate, PRECISION
         )
         passed = tl.exp(tl.sum(bwd, 0)) * tl.sum(state * dstate, 1)
-        dbwd += sum_through(q * to_q, C) + sum_after(k * to_k, C)
+        dbwd += sum_through(q * to_q) + sum_after(k * to_k)
         dbwd += passed[None, :]
         dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
         store(dlog_gate_bwd, dbwd, part, head, token, row, T, H, K)

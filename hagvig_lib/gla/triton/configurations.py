@@ -9,20 +9,26 @@ from typing import NamedTuple
 
 
 class Configuration(NamedTuple):
-    """Of one kernel for one width and dtype.
+    """Of a kernel for one width of head and one dtype.
 
     Attributes:
         chunk: tokens of a chunk, a power of two.
         block_v: columns of v that a program has, a power of two.
         warps: of a program.
-        stages: of the loads in flight.
     """
 
     chunk: int
     block_v: int
     warps: int
-    stages: int
 
 
-def configuration(kernel: str, block_k: int, block_v: int, bytes: int):
-    return Configuration(32, min(block_v, 64), 4, 1)
+def configuration(
+    kernel: str, K: int, V: int, element_size: int
+) -> Configuration:
+    """The choice for heads of K and V channels of `element_size` bytes."""
+    return Configuration(32, min(padded(V), 64), 4)
+
+
+def padded(width: int) -> int:
+    """Width of a tile: a power of two that a tensor core takes."""
+    return max(16, 1 << (width - 1).bit_length())

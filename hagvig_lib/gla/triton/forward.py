@@ -73,7 +73,7 @@ def forward_kernel(
             k_n = load(k, batch, head, token, row, T, K)
             v_n = load(v, batch, head, token, column, T, V)
             bwd = load(log_gate_bwd, batch, head, token, row, T, K)
-            decay = sum_before(bwd, C)
+            decay = sum_before(bwd)
             state = advance(state, k_n, v_n, decay, bwd, PRECISION)
         tl.debug_barrier()  # another thread may read what one has written
 
@@ -92,11 +92,11 @@ def forward_kernel(
         else:
             score = exact_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
         result = dot(score, v_n, PRECISION)
-        result += dot(q_n * tl.exp(sum_through(fwd, C)), state, PRECISION)
+        result += dot(q_n * tl.exp(sum_through(fwd)), state, PRECISION)
         if BOTH:
             copy = tl.load(copies + n * one)
-            result += dot(q_n * tl.exp(sum_from(bwd, C)), copy, PRECISION)
+            result += dot(q_n * tl.exp(sum_from(bwd)), copy, PRECISION)
         store(output, result * scale, batch, head, token, column, T, H, V)
-        decay = sum_after(fwd, C)
+        decay = sum_after(fwd)
         state = advance(state, k_n, v_n, decay, fwd, PRECISION)
     store_state(final_state, state, batch, head, row, column, H, K, V)

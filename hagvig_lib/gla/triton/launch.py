@@ -1,15 +1,12 @@
 """Tensors in, tensors out: what the kernels are given and how many run."""
 
-from typing import NamedTuple
-
 import torch
 import triton
 from torch import Tensor
-from triton import next_power_of_2
-from triton.runtime import JITFunction, KernelInterface
+from triton.runtime import JITFunction
 
 from .backward import gradients_kernel, states_kernel
-from .configurations import Configuration, configuration
+from .configurations import configuration, padded
 from .forward import forward_kernel
 
 # Gates of a chunk that add up to less are multiplied level by level. Decays
@@ -114,18 +111,20 @@ def _forward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor | None]:
     both = len(gates) == 2
-    plan = _Plan.of("forward", q, v)
+    plan = _Plan("forward", q, v, both, reverse)
     output = torch.empty_like(v, memory_format=torch.contiguous_format)
     final = None if both else _new_state(q, v)
-    forward_kernel[plan.grid](
-        *_views(q, k, v, gates[0], gates[-1]),
-        output,
-        *_views(initial_state),
-        final,
-        plan.new_copies(1 if both else 0),
-        scale,
-        **plan.options,
-    )
+    with torch.cuda.device_of(q):
+        forward_kernel[plan.grid](
+            *_views(q, k, v, gates[0], gates[-1]),
+            output,
+            *_views(initial_state),
+            final,
+            plan.new_tables(1 if both else 0),
+            scale,
+            LIMIT=plan.limit,
+            **plan.options,
+        )
     return output, final
 
 
@@ -141,60 +140,84 @@ def _backward(
     reverse: bool,
 ) -> tuple[Tensor, ...]:
     both = len(gates) == 2
-    plan = _Plan.of("backward", q, v)
+    plan = _Plan("backward", q, v, both, reverse)
+    inputs = _views(grad, q, k, v, gates[0], gates[-1])
+    tables = plan.new_tables(4 if both else 2)
+    dinitial = None if both else _new_state(q, v)
     parts = [plan.new_parts(x) for x in (q, k, *gates)]
     dv = torch.empty_like(v, memory_format=torch.contiguous_format)
-    dinitial = None if both else _new_state(q, v)
-    inputs = (grad, q, k, v, gates[0], gates[-1], initial_state, grad_state)
-    outputs = (parts[0], parts[1], dv, parts[2], parts[-1], dinitial)
-    copies = plan.new_copies(q, 2 if both else 1)
-    plan.run(
-        backward_kernel, inputs + outputs, copies, q, v, scale, both, reverse
-    )
-    dq, dk, *dgates = (
-        plan.whole(part, x)
-        for part, x in zip(parts, (q, k, *gates), strict=True)
-    )
-    if both:
+    with torch.cuda.device_of(q):
+        states_kernel[plan.grid](
+            *inputs,
+            *_views(initial_state, grad_state),
+            dinitial,
+            tables,
+            scale,
+            **plan.options,
+        )
+        gradients_kernel[(*plan.grid, plan.chunks)](
+            *inputs,
+            parts[0],
+            parts[1],
+            dv,
+            parts[2],
+            parts[-1],
+            tables,
+            scale,
+            q.shape[0],
+            LIMIT=plan.limit,
+            **plan.options,
+        )
+    pairs = zip(parts, (q, k, *gates), strict=True)
+    dq, dk, *dgates = (plan.whole(part, x) for part, x in pairs)
+    if dinitial is None:
         return dq, dk, dv, *dgates
     if initial_state is not None:
         dinitial = dinitial.to(initial_state.dtype)
     return dq, dk, dv, *dgates, dinitial
 
 
-class _Plan(NamedTuple):
-    """How a kernel covers q and v."""
+class _Plan:
+    """How programs cover the heads and columns of q and v."""
 
-    configuration: Configuration
-    block_k: int
-    chunks: int
-    slices: int
-
-    @classmethod
-    def of(cls, kernel: str, q: Tensor, v: Tensor) -> "_Plan":
+    def __init__(
+        self, kernel: str, q: Tensor, v: Tensor, both: bool, reverse: bool
+    ) -> None:
         _check(q)
-        widths = (max(16, next_power_of_2(x.shape[-1])) for x in (q, v))
-        block_k, block_v = widths
-        chosen = configuration(kernel, block_k, block_v, q.element_size())
-        slices = triton.cdiv(v.shape[-1], chosen.block_v)
-        return cls(
-            chosen, block_k, triton.cdiv(q.shape[1], chosen.chunk), slices
-        )
+        batch, tokens, heads, keys = q.shape
+        values = v.shape[-1]
+        chosen = configuration(kernel, keys, values, q.element_size())
+        self.q = q
+        self.slices = triton.cdiv(values, chosen.block_v)
+        self.chunks = triton.cdiv(tokens, chosen.chunk)
+        self.grid = (batch * heads, self.slices)
+        precision = _precision(q.dtype)
+        self.limit = LIMIT[precision]
+        self.options = {
+            "T": tokens,
+            "H": heads,
+            "K": keys,
+            "V": values,
+            "BOTH": both,
+            "REVERSE": reverse,
+            "C": chosen.chunk,
+            "BLOCK_K": padded(keys),
+            "BLOCK_V": chosen.block_v,
+            "PRECISION": precision,
+            "num_warps": chosen.warps,
+        }
 
-    def new_copies(self, q: Tensor, count: int) -> Tensor:
-        """Scratch for `count` states of every chunk."""
-        block_v = self.configuration.block_v
-        shape = (q.shape[0] * q.shape[2], self.slices, count, self.chunks)
-        return q.new_empty(
-            (*shape, self.block_k, block_v), dtype=torch.float32
-        )
+    def new_tables(self, count: int) -> Tensor:
+        """Scratch for `count` [K, V] tables at every chunk."""
+        blocks = self.options["BLOCK_K"], self.options["BLOCK_V"]
+        shape = (*self.grid, count, self.chunks, *blocks)
+        return self.q.new_empty(shape, dtype=torch.float32)
 
     def new_parts(self, x: Tensor) -> Tensor:
         """Where each slice writes its part of a gradient of x."""
         dtype = x.dtype if self.slices == 1 else torch.float32
-        return x.new_empty(
-            (self.slices * x.shape[0], *x.shape[1:]), dtype=dtype
-        )
+        shape = (self.slices * x.shape[0], *x.shape[1:])
+        return x.new_empty(shape, dtype=dtype)
 
     def whole(self, parts: Tensor, x: Tensor) -> Tensor:
         """The gradient of x, its parts added in a fixed order."""
@@ -202,46 +225,15 @@ class _Plan(NamedTuple):
             return parts
         return parts.view(self.slices, *x.shape).sum(0).to(x.dtype)
 
-    def run(
-        self,
-        kernel: KernelInterface,
-        tensors: tuple[Tensor | None, ...],
-        copies: Tensor,
-        q: Tensor,
-        v: Tensor,
-        scale: float,
-        both: bool,
-        reverse: bool,
-    ) -> None:
-        batch, tokens, heads, keys = q.shape
-        precision = _precision(q.dtype)
-        with torch.cuda.device_of(q):
-            kernel[(batch * heads, self.slices)](
-                *(x if x is None else (x, *x.stride()) for x in tensors),
-                copies,
-                scale,
-                batch,
-                tokens,
-                heads,
-                K=keys,
-                V=v.shape[-1],
-                BOTH=both,
-                REVERSE=reverse,
-                C=self.configuration.chunk,
-                BLOCK_K=self.block_k,
-                BLOCK_V=self.configuration.block_v,
-                LIMIT=LIMIT[precision],
-                PRECISION=precision,
-                num_warps=self.configuration.warps,
-                num_stages=self.configuration.stages,
-            )
+
+def _views(*tensors: Tensor | None) -> list[tuple | None]:
+    """What the kernels' `load` takes: pointer and strides."""
+    return [None if x is None else (x, *x.stride()) for x in tensors]
 
 
 def _new_state(q: Tensor, v: Tensor) -> Tensor:
     batch, _, heads, keys = q.shape
-    return q.new_empty(
-        (batch, heads, keys, v.shape[-1]), dtype=torch.float32
-    )
+    return q.new_empty((batch, heads, keys, v.shape[-1]), dtype=torch.float32)
 
 
 def _precision(dtype: torch.dtype) -> str:

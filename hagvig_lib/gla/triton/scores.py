@@ -17,7 +17,10 @@ one product of tiles serves both directions.
 import triton
 import triton.language as tl
 
-from .tiles import dot, sum_after, sum_before, sum_from, sum_through
+from .tiles import dot, sum_from, sum_through
+
+# exp(FLOOR) is 0 in float32, and unlike -inf it can be multiplied by 0.
+FLOOR = tl.constexpr(-1000.0)
 
 
 @triton.constexpr_function
@@ -36,22 +39,16 @@ def is_mild(fwd, bwd, BOTH: tl.constexpr, LIMIT: tl.constexpr):
 
 
 @triton.jit
-def fast_scores(
-    q, k, fwd, bwd, BOTH: tl.constexpr, PRECISION: tl.constexpr
-):
+def fast_scores(q, k, fwd, bwd, BOTH: tl.constexpr, PRECISION: tl.constexpr):
     """[C, C] scores from q, k and log gates [C, K]."""
     C: tl.constexpr = q.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    decay = sum_through(fwd, C)
-    score = dot(
-        q * tl.exp(decay), tl.trans(k * tl.exp(-decay)), PRECISION
-    )
+    decay = sum_through(fwd)
+    score = dot(q * tl.exp(decay), tl.trans(k * tl.exp(-decay)), PRECISION)
     score = tl.where(i >= j, score, 0.0)
     if BOTH:
-        decay = sum_from(bwd, C)
-        other = dot(
-            q * tl.exp(decay), tl.trans(k * tl.exp(-decay)), PRECISION
-        )
+        decay = sum_from(bwd)
+        other = dot(q * tl.exp(decay), tl.trans(k * tl.exp(-decay)), PRECISION)
         score += tl.where(i <= j, other, 0.0)
     return score
 
@@ -66,42 +63,39 @@ def fast_gradients(
     twice = tl.sum(tl.where(i == j, grad, 0.0), 1)[:, None]
     if BOTH:
         twice *= 2
-    decay = sum_through(fwd, C)
+    decay = sum_through(fwd)
     below = tl.where(i > j, grad, 0.0)
     rise, fall = tl.exp(-decay), tl.exp(decay)
     dq = dot(below, k * rise, PRECISION) * fall
     dk = dot(tl.trans(below), q * fall, PRECISION) * rise
     # A pair's decay has the gates after j (from k) and up to i (from q).
-    dfwd = sum_from(q * dq - k * dk, C)
+    dfwd = sum_from(q * dq - k * dk)
     dbwd = dfwd
     if BOTH:
-        decay = sum_from(bwd, C)
+        decay = sum_from(bwd)
         above = tl.where(i < j, grad, 0.0)
         rise, fall = tl.exp(-decay), tl.exp(decay)
         more_q = dot(above, k * rise, PRECISION) * fall
         more_k = dot(tl.trans(above), q * fall, PRECISION) * rise
-        dbwd = sum_through(q * more_q - k * more_k, C)
+        dbwd = sum_through(q * more_q - k * more_k)
         dq += more_q
         dk += more_k
     return dq + twice * k, dk + twice * q, dfwd, dbwd
 
 
 @triton.jit
-def exact_scores(
-    q, k, fwd, bwd, BOTH: tl.constexpr, PRECISION: tl.constexpr
-):
+def exact_scores(q, k, fwd, bwd, BOTH: tl.constexpr, PRECISION: tl.constexpr):
     """As `fast_scores`, for any gates in [-inf, 0]."""
     C: tl.constexpr = q.shape[0]
-    LEVELS: tl.constexpr = levels(C)
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     itself = tl.sum(q * k, 1)[:, None]
     if BOTH:
         itself *= 2
     score = tl.where(i == j, itself, 0.0)
-    for level in tl.static_range(LEVELS):
-        to_q, to_k = _decays(fwd, bwd, 1 << level, BOTH)
+    for level in range(levels(C)):
+        to_q, to_k, _, _ = _decays(fwd, bwd, i, j, level, PRECISION)
         meet = dot(q * to_q, tl.trans(k * to_k), PRECISION)
-        score = tl.where(_siblings(i, j, 1 << level, BOTH), meet, score)
+        score = tl.where(_siblings(i, j, level, BOTH), meet, score)
     return score
 
 
@@ -111,65 +105,58 @@ def exact_gradients(
 ):
     """As `fast_gradients`, for any gates; 0 for a gate of -inf."""
     C: tl.constexpr = q.shape[0]
-    LEVELS: tl.constexpr = levels(C)
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     twice = tl.sum(tl.where(i == j, grad, 0.0), 1)[:, None]
     if BOTH:
         twice *= 2
     dq, dk = twice * k, twice * q
-    dfwd = tl.zeros_like(fwd)
-    dbwd = tl.zeros_like(bwd)
-    for level in tl.static_range(LEVELS):
-        pairs = tl.where(_siblings(i, j, 1 << level, BOTH), grad, 0.0)
-        more_q, more_k, more_fwd, more_bwd = _level_gradients(
-            pairs, q, k, fwd, bwd, 1 << level, BOTH, PRECISION
-        )
+    dfwd, dbwd = tl.zeros_like(fwd), tl.zeros_like(bwd)
+    for level in range(levels(C)):
+        to_q, to_k, near_q, near_k = _decays(fwd, bwd, i, j, level, PRECISION)
+        pairs = tl.where(_siblings(i, j, level, BOTH), grad, 0.0)
+        more_q = dot(pairs, k * to_k, PRECISION) * to_q
+        more_k = dot(tl.trans(pairs), q * to_q, PRECISION) * to_k
+        # A gate is in every decay whose sum has it: back through the sums.
+        from_q = _sums(tl.trans(near_q), q * more_q, PRECISION)
+        from_k = _sums(tl.trans(near_k), k * more_k, PRECISION)
+        right = (i >> level) % 2 == 1
+        dfwd += tl.where(right, from_q, from_k)
+        dbwd += tl.where(right, from_k, from_q)
         dq, dk = dq + more_q, dk + more_k
-        dfwd, dbwd = dfwd + more_fwd, dbwd + more_bwd
     return dq, dk, dfwd, dbwd
 
 
 @triton.jit
-def _level_gradients(
-    pairs,
-    q,
-    k,
-    fwd,
-    bwd,
-    M: tl.constexpr,
-    BOTH: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """What the pairs that meet at a boundary between siblings contribute."""
-    C: tl.constexpr = q.shape[0]
-    right = ((tl.arange(0, C) // M) % 2 == 1)[:, None]
-    to_q, to_k = _decays(fwd, bwd, M, BOTH)
-    dq = dot(pairs, k * to_k, PRECISION) * to_q
-    dk = dot(tl.trans(pairs), q * to_q, PRECISION) * to_k
-    from_q, from_k = q * dq, k * dk
-    dfwd = tl.where(right, sum_from(from_q, M), sum_before(from_k, M))
-    dbwd = dfwd
-    if BOTH:
-        dbwd = tl.where(right, sum_after(from_k, M), sum_through(from_q, M))
-    return dq, dk, dfwd, dbwd
+def _decays(fwd, bwd, i, j, level, PRECISION: tl.constexpr):
+    """Factors [C, K] from the boundary to each query and to each key.
+
+    Behind them the rows [C, C] whose gates each of them multiplies: from the
+    boundary to the query, itself included, and to the key, without it.
+    """
+    right = (i >> level) % 2 == 1
+    same = (i >> level) == (j >> level)
+    near_q = same & tl.where(right, j <= i, j >= i)
+    near_k = same & tl.where(right, j < i, j > i)
+    near_q, near_k = near_q.to(tl.float32), near_k.to(tl.float32)
+    fwd, bwd = tl.maximum(fwd, FLOOR), tl.maximum(bwd, FLOOR)
+    to_q = _sums(near_q, tl.where(right, fwd, bwd), PRECISION)
+    to_k = _sums(near_k, tl.where(right, bwd, fwd), PRECISION)
+    return tl.exp(to_q), tl.exp(to_k), near_q, near_k
 
 
 @triton.jit
-def _decays(fwd, bwd, M: tl.constexpr, BOTH: tl.constexpr):
-    """Factors [C, K] from the boundary to each query and to each key."""
-    C: tl.constexpr = fwd.shape[0]
-    right = ((tl.arange(0, C) // M) % 2 == 1)[:, None]
-    to_q, to_k = sum_through(fwd, M), sum_after(fwd, M)
-    if BOTH:
-        to_q = tl.where(right, to_q, sum_from(bwd, M))
-        to_k = tl.where(right, sum_before(bwd, M), to_k)
-    return tl.exp(to_q), tl.exp(to_k)
+def _sums(rows, x, PRECISION: tl.constexpr):
+    """Sums [C, K] over the rows of x that `rows` [C, C] marks with ones."""
+    if PRECISION == "ieee":
+        return tl.dot(rows, x, input_precision="ieee")
+    else:
+        return tl.dot(rows, x, input_precision="tf32")
 
 
 @triton.jit
-def _siblings(i, j, M: tl.constexpr, BOTH: tl.constexpr):
-    """Whether i and j lie in segments of M tokens that share a boundary."""
-    meet = ((i // M) ^ 1) == (j // M)
+def _siblings(i, j, level, BOTH: tl.constexpr):
+    """Whether i and j lie in segments of 2**level that share a boundary."""
+    meet = ((i >> level) ^ 1) == (j >> level)
     if not BOTH:
         meet = meet & (i > j)
     return meet

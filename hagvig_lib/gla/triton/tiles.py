@@ -91,46 +91,31 @@ def dot(a, b, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def sum_through(x, SEGMENT: tl.constexpr):
-    """Row i: the rows of i's segment up to i, itself included."""
-    if SEGMENT == 1:
-        return x
-    else:
-        C: tl.constexpr = x.shape[0]
-        W: tl.constexpr = x.shape[1]
-        parts = tl.reshape(x, [C // SEGMENT, SEGMENT, W])
-        return tl.reshape(tl.cumsum(parts, 1), [C, W])
+def sum_through(x):
+    """Row i: the rows up to i, itself included."""
+    return tl.cumsum(x, 0)
 
 
 @triton.jit
-def sum_from(x, SEGMENT: tl.constexpr):
-    """Row i: the rows of i's segment from i on."""
-    if SEGMENT == 1:
-        return x
-    else:
-        C: tl.constexpr = x.shape[0]
-        W: tl.constexpr = x.shape[1]
-        parts = tl.reshape(x, [C // SEGMENT, SEGMENT, W])
-        return tl.reshape(tl.cumsum(parts, 1, reverse=True), [C, W])
+def sum_from(x):
+    """Row i: the rows from i on."""
+    return tl.cumsum(x, 0, reverse=True)
 
 
 @triton.jit
-def sum_before(x, SEGMENT: tl.constexpr):
-    """Row i: the rows of i's segment before i, without i."""
-    C: tl.constexpr = x.shape[0]
-    row = tl.arange(0, C)
-    above = tl.broadcast_to(tl.maximum(row - 1, 0)[:, None], x.shape)
-    starts = (row % SEGMENT == 0)[:, None]
-    return sum_through(
-        tl.where(starts, 0.0, tl.gather(x, above, 0)), SEGMENT
-    )
+def sum_before(x):
+    """Row i: the rows before i, without i."""
+    row = tl.arange(0, x.shape[0])[:, None]
+    above = tl.broadcast_to(tl.maximum(row - 1, 0), x.shape)
+    shifted = tl.where(row > 0, tl.gather(x, above, 0), 0.0)
+    return tl.cumsum(shifted, 0)
 
 
 @triton.jit
-def sum_after(x, SEGMENT: tl.constexpr):
-    """Row i: the rows of i's segment after i, without i."""
-    C: tl.constexpr = x.shape[0]
-    row = tl.arange(0, C)
-    below = tl.broadcast_to(tl.minimum(row + 1, C - 1)[:, None], x.shape)
-    ends = (row % SEGMENT == SEGMENT - 1)[:, None]
-    return sum_from(tl.where(ends, 0.0, tl.gather(x, below, 0)), SEGMENT)
+def sum_after(x):
+    """Row i: the rows after i, without i."""
+    row = tl.arange(0, x.shape[0])[:, None]
+    last = x.shape[0] - 1
+    below = tl.broadcast_to(tl.minimum(row + 1, last), x.shape)
+    shifted = tl.where(row < last, tl.gather(x, below, 0), 0.0)
+    return tl.cumsum(shifted, 0, reverse=True)
