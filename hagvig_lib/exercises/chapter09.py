@@ -54,11 +54,12 @@ def half_life_for(answer) -> None:
                 " negative, a half-life is not"
             )
         left = 2 ** (-rows * width / half_life)
+        above = "1 row" if rows == 1 else f"{rows} rows"
         if not math.isclose(left, weight, rel_tol=1e-6):
             raise Wrong(
                 f"with a half-life of {half_life:.4g} tokens the patch"
-                f" {rows} row(s) above weighs {left:.3g} in a picture"
-                f" {width} patches wide, not {weight}"
+                f" {above} above weighs {left:.3g} in a picture {width} patches"
+                f" wide, not {weight}"
             )
 
 

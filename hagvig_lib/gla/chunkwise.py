@@ -107,6 +107,8 @@ def _groups(
     """All heads of all examples, a few at a time."""
     batch, tokens, heads, _ = q.shape
     budget = TOKENS_ON_CPU if q.device.type == "cpu" else TOKENS_ELSEWHERE
+    if not batch * heads:
+        return
     sequences = max(1, budget // tokens)
     few_heads, few_examples = min(heads, sequences), max(1, sequences // heads)
     for b in range(0, batch, few_examples):

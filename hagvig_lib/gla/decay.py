@@ -14,7 +14,7 @@ q and a factor for k, at a point between i and j:
 Shapes: G chunks of C tokens with K channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 LIMIT = 16.0
 
 
-def base_block(log_gates: Sequence[Tensor], chunk: int) -> int:
+def base_block(log_gates: Collection[Tensor], chunk: int) -> int:
     """Longest of chunk, chunk / 4, ..., 1 whose halves decay little enough.
 
     Args:
@@ -33,8 +33,8 @@ def base_block(log_gates: Sequence[Tensor], chunk: int) -> int:
     """
     block = chunk
     while block > 1:
-        halves = [g.unflatten(1, (-1, block // 2)).sum(2) for g in log_gates]
-        if all(not h.numel() or h.amin() > -LIMIT for h in halves):
+        halves = (g.unflatten(1, (-1, block // 2)).sum(2) for g in log_gates)
+        if all(h.amin() > -LIMIT for h in halves):
             return block
         block //= 4
     return 1
@@ -135,8 +135,10 @@ class Direction:
         self.first, self.second = (1, 0) if reverse else (0, 1)
         self.base, self.levels = base, []
         kind = Factorised if base > 1 else SingleTokens
-        blocks = (x.reshape(-1, base, x.shape[2]) for x in (q, k, log_gate))
-        self.blocks = kind(*blocks, reverse)
+        shape = (-1, base, q.shape[2])
+        self.blocks = kind(
+            q.view(shape), k.view(shape), log_gate.view(shape), reverse
+        )
         self.read = self.blocks.read.view_as(q)
         self.write = self.blocks.write.view_as(k)
         self.through = self.blocks.through.view(len(q), -1, q.shape[2])

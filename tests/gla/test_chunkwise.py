@@ -11,11 +11,8 @@ from itertools import product
 
 import pytest
 import torch
-from gla_definition import draw
-from torch.testing import assert_close
 
-from hagvig_lib.gla import bidirectional_gla, chunkwise, gla
-from hagvig_lib.gla.decay import base_block
+from hagvig_lib.gla import bidirectional_gla, gla
 
 TOKENS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 196, 1000)
 WIDTHS = ((8, 16), (16, 32), (32, 64), (64, 64), (40, 72))

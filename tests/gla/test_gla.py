@@ -204,10 +204,12 @@ def test_half_precision_takes_float32_gates_and_states(dtype):
 # torch.compile -------------------------------------------------------------
 
 
-def test_compiles_without_a_graph_break():
+@BACKEND
+def test_compiles_without_a_graph_break(backend):
     def loss(q, k, v, gate):
-        one = gla(q, k, v, gate, reverse=True)
-        return (one * bidirectional_gla(q, k, v, gate, 2 * gate)).sum()
+        one = gla(q, k, v, gate, reverse=True, backend=backend)
+        both = bidirectional_gla(q, k, v, gate, 2 * gate, backend=backend)
+        return (one * both).sum()
 
     *inputs, _ = draw(tokens=4)
     inputs = [x.requires_grad_() for x in inputs]
@@ -222,12 +224,16 @@ def test_compiles_without_a_graph_break():
         assert_close(a, b, **EXACT)
 
 
+@BACKEND
 @REVERSE
-def test_autocast_leaves_the_scan_in_its_own_precision(reverse):
+def test_autocast_leaves_the_scan_in_its_own_precision(reverse, backend):
     q, k, x, v = torch.randn(4, 2, 9, 3, 8)
     gate = torch.nn.functional.logsigmoid(x)
-    expected = gla(q, k, v, gate, reverse=reverse)
-    both = bidirectional_gla(q, k, v, gate, gate)
+
+    def run():
+        one = gla(q, k, v, gate, reverse=reverse, backend=backend)
+        return one, bidirectional_gla(q, k, v, gate, gate, backend=backend)
+
+    expected = run()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(gla(q, k, v, gate, reverse=reverse), expected)
-        assert torch.equal(bidirectional_gla(q, k, v, gate, gate), both)
+        assert_close(run(), expected, rtol=0, atol=0)

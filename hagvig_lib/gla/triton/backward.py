@@ -151,46 +151,52 @@ def gradients_kernel(
     column += tl.program_id(1) * BLOCK_V
 
     token = tokens_of(n, C, T, REVERSE)
-    q = load(q, batch, head, token, row, T, K)
-    k = load(k, batch, head, token, row, T, K)
-    v = load(v, batch, head, token, column, T, V)
-    do = load(grad, batch, head, token, column, T, V) * scale
+    q_n = load(q, batch, head, token, row, T, K)
+    k_n = load(k, batch, head, token, row, T, K)
+    v_n = load(v, batch, head, token, column, T, V)
+    do_n = load(grad, batch, head, token, column, T, V) * scale
     fwd = load(log_gate_fwd, batch, head, token, row, T, K)
     bwd = fwd
     if BOTH:
         bwd = load(log_gate_bwd, batch, head, token, row, T, K)
-    dscore = dot(do, tl.trans(v), PRECISION)
-    if is_mild(fwd, bwd, BOTH, LIMIT):
-        score = fast_scores(q, k, fwd, bwd, BOTH, PRECISION)
+    mild = is_mild(fwd, bwd, BOTH, LIMIT)
+    if mild:
+        score = fast_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
+    else:
+        score = exact_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
+    dv_n = dot(tl.trans(score), do_n, PRECISION)
+    dscore = dot(do_n, tl.trans(v_n), PRECISION)
+    if mild:
         dq_n, dk_n, dfwd, dbwd = fast_gradients(
-            dscore, q, k, fwd, bwd, BOTH, PRECISION
+            dscore, q_n, k_n, fwd, bwd, BOTH, PRECISION
         )
     else:
-        score = exact_scores(q, k, fwd, bwd, BOTH, PRECISION)
         dq_n, dk_n, dfwd, dbwd = exact_gradients(
-            dscore, q, k, fwd, bwd, BOTH, PRECISION
+            dscore, q_n, k_n, fwd, bwd, BOTH, PRECISION
         )
-    dv_n = dot(tl.trans(score), do, PRECISION)
 
-    state, dstate = tl.load(copies), tl.load(copies + chunks * one)
+    # Read again what registers cannot hold meanwhile; it lies in a cache.
+    tl.debug_barrier()
+    q_n = load(q, batch, head, token, row, T, K)
+    k_n = load(k, batch, head, token, row, T, K)
+    v_n = load(v, batch, head, token, column, T, V)
+    do_n = load(grad, batch, head, token, column, T, V) * scale
+    fwd = load(log_gate_fwd, batch, head, token, row, T, K)
     read, write = sum_through(fwd), sum_after(fwd)
-    to_q, to_k, to_v = _through_state(
-        k, v, do, tl.exp(read), tl.exp(write), state, dstate, PRECISION
+    to_q, to_k, to_v, passed = _through_state(
+        k_n, v_n, do_n, read, write, fwd, copies, chunks * one, PRECISION
     )
-    passed = tl.exp(tl.sum(fwd, 0)) * tl.sum(state * dstate, 1)
-    dfwd += sum_from(q * to_q) + sum_before(k * to_k) + passed[None, :]
+    dfwd += sum_from(q_n * to_q) + sum_before(k_n * to_k) + passed
     dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
     store(dlog_gate_fwd, dfwd, part, head, token, row, T, H, K)
     if BOTH:
-        state = tl.load(copies + 2 * chunks * one)
-        dstate = tl.load(copies + 3 * chunks * one)
+        copies += 2 * chunks * one
+        bwd = load(log_gate_bwd, batch, head, token, row, T, K)
         read, write = sum_from(bwd), sum_before(bwd)
-        to_q, to_k, to_v = _through_state(
-            k, v, do, tl.exp(read), tl.exp(write), state, dstate, PRECISION
+        to_q, to_k, to_v, passed = _through_state(
+            k_n, v_n, do_n, read, write, bwd, copies, chunks * one, PRECISION
         )
-        passed = tl.exp(tl.sum(bwd, 0)) * tl.sum(state * dstate, 1)
-        dbwd += sum_through(q * to_q) + sum_after(k * to_k)
-        dbwd += passed[None, :]
+        dbwd += sum_through(q_n * to_q) + sum_after(k_n * to_k) + passed
         dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
         store(dlog_gate_bwd, dbwd, part, head, token, row, T, H, K)
     store(dq, dq_n, part, head, token, row, T, H, K)
@@ -200,13 +206,18 @@ def gradients_kernel(
 
 @triton.jit
 def _through_state(
-    k, v, do, read, write, state, dstate, PRECISION: tl.constexpr
+    k, v, do, read, write, gate, copies, next, PRECISION: tl.constexpr
 ):
-    """Gradients of q, k, v from the state before and the one after a chunk.
+    """Gradients of q, k, v and a gate by way of the state around a chunk.
 
-    `read` and `write` are the decays from the state to each query and from
-    each key to the state, [C, K].
+    `read` and `write` [C, K] are the log gates from the state to each query
+    and from each key to the state. The state lies at `copies`, its gradient
+    `next` behind it. A gate dims the whole state, so its part is a row.
     """
-    dq = dot(do, tl.trans(state), PRECISION) * read
+    state, dstate = tl.load(copies), tl.load(copies + next)
+    write = tl.exp(write)
+    dq = dot(do, tl.trans(state), PRECISION) * tl.exp(read)
     dk = dot(v, tl.trans(dstate), PRECISION) * write
-    return dq, dk, dot(k * write, dstate, PRECISION)
+    dv = dot(k * write, dstate, PRECISION)
+    passed = tl.exp(tl.sum(gate, 0)) * tl.sum(state * dstate, 1)
+    return dq, dk, dv, passed[None, :]

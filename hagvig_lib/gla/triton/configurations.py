@@ -1,7 +1,9 @@
-"""How large the tiles are, by the head's width and the dtype.
+"""How the tiles are cut, by the width of a head and the size of its numbers.
 
-Chosen from what compiles for sm_80 and sm_90 without spills; no GPU has
-timed them yet. What each compiles to is in the record `kernel_compile`:
+Chosen from what compiles for capability 8.0 and 9.0 with at most 64 bytes of
+spills; no GPU has timed them yet. The command that compiles them all again
+and records registers, spills and shared memory:
+
 python -m hagvig_lib.measure.experiments kernel_compile
 """
 
@@ -9,11 +11,12 @@ from typing import NamedTuple
 
 
 class Configuration(NamedTuple):
-    """Of a kernel for one width of head and one dtype.
+    """Of a kernel for one width of heads and one dtype.
 
     Attributes:
         chunk: tokens of a chunk, a power of two.
-        block_v: columns of v that a program has, a power of two.
+        block_v: columns of v that a program has at most, a power of two;
+            wider heads are cut into slices.
         warps: of a program.
     """
 
@@ -22,11 +25,31 @@ class Configuration(NamedTuple):
     warps: int
 
 
-def configuration(
-    kernel: str, K: int, V: int, element_size: int
-) -> Configuration:
-    """The choice for heads of K and V channels of `element_size` bytes."""
-    return Configuration(32, min(padded(V), 64), 4)
+# (sweep, K, bytes of a number); K padded to a power of two.
+TABLE = {
+    ("forward", 16, 2): Configuration(32, 64, 4),
+    ("forward", 32, 2): Configuration(32, 64, 4),
+    ("forward", 64, 2): Configuration(16, 64, 8),
+    ("forward", 128, 2): Configuration(16, 16, 8),
+    ("forward", 16, 4): Configuration(32, 32, 8),
+    ("forward", 32, 4): Configuration(32, 32, 8),
+    ("forward", 64, 4): Configuration(16, 32, 8),
+    ("forward", 128, 4): Configuration(16, 16, 16),
+    ("backward", 16, 2): Configuration(32, 32, 4),
+    ("backward", 32, 2): Configuration(16, 64, 4),
+    ("backward", 64, 2): Configuration(16, 32, 8),
+    ("backward", 128, 2): Configuration(16, 16, 16),
+    ("backward", 16, 4): Configuration(16, 32, 8),
+    ("backward", 32, 4): Configuration(16, 16, 8),
+    ("backward", 64, 4): Configuration(16, 16, 16),
+    ("backward", 128, 4): Configuration(16, 16, 16),
+}
+
+
+def configuration(sweep: str, K: int, V: int, size: int) -> Configuration:
+    """The row for heads of K and V channels, numbers of `size` bytes."""
+    row = TABLE[sweep, padded(K), size]
+    return row._replace(block_v=min(row.block_v, padded(V)))
 
 
 def padded(width: int) -> int:

@@ -3,7 +3,6 @@
 import torch
 import triton
 from torch import Tensor
-from triton.runtime import JITFunction
 
 from .backward import gradients_kernel, states_kernel
 from .configurations import configuration, padded
@@ -34,7 +33,7 @@ def bidirectional(
         [B, T, H, V], dtype of v.
 
     Raises:
-        ValueError: a dtype or a device the kernels have no answer for.
+        ValueError: K is more than 128.
     """
     gates = (log_gate_fwd, log_gate_bwd)
     return _forward(q, k, v, gates, None, scale, reverse=False)[0]
@@ -93,8 +92,7 @@ def one_direction_backward(
         grad_state: of the final state, [B, H, K, V].
 
     Returns:
-        The gradients, each in its input's dtype; the initial state's in
-        float32 where None was passed.
+        The gradients, each in its input's dtype; the state's in float32.
     """
     return _backward(
         grad, grad_state, q, k, v, (log_gate,), initial_state, scale, reverse
@@ -111,7 +109,7 @@ def _forward(
     reverse: bool,
 ) -> tuple[Tensor, Tensor | None]:
     both = len(gates) == 2
-    plan = _Plan("forward", q, v, both, reverse)
+    plan = Plan("forward", q, v, both, reverse)
     output = torch.empty_like(v, memory_format=torch.contiguous_format)
     final = None if both else _new_state(q, v)
     with torch.cuda.device_of(q):
@@ -140,7 +138,7 @@ def _backward(
     reverse: bool,
 ) -> tuple[Tensor, ...]:
     both = len(gates) == 2
-    plan = _Plan("backward", q, v, both, reverse)
+    plan = Plan("backward", q, v, both, reverse)
     inputs = _views(grad, q, k, v, gates[0], gates[-1])
     tables = plan.new_tables(4 if both else 2)
     dinitial = None if both else _new_state(q, v)
@@ -172,20 +170,22 @@ def _backward(
     dq, dk, *dgates = (plan.whole(part, x) for part, x in pairs)
     if dinitial is None:
         return dq, dk, dv, *dgates
-    if initial_state is not None:
-        dinitial = dinitial.to(initial_state.dtype)
     return dq, dk, dv, *dgates, dinitial
 
 
-class _Plan:
+class Plan:
     """How programs cover the heads and columns of q and v."""
 
     def __init__(
         self, kernel: str, q: Tensor, v: Tensor, both: bool, reverse: bool
     ) -> None:
-        _check(q)
         batch, tokens, heads, keys = q.shape
         values = v.shape[-1]
+        if keys > 128:
+            raise ValueError(
+                f"q has shape {list(q.shape)}: the backend 'triton' takes at "
+                "most 128 channels (K); pass backend='chunkwise'"
+            )
         chosen = configuration(kernel, keys, values, q.element_size())
         self.q = q
         self.slices = triton.cdiv(values, chosen.block_v)
@@ -244,22 +244,3 @@ def _precision(dtype: torch.dtype) -> str:
         return "tf32"  # its range: decayed keys exceed 65504
     highest = torch.get_float32_matmul_precision() == "highest"
     return "ieee" if highest else "tf32"
-
-
-def _check(q: Tensor) -> None:
-    if q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(
-            f"q has dtype {q.dtype}: the backend 'triton' computes in "
-            "float32, bfloat16 and float16; choose 'chunkwise' or 'reference'"
-        )
-    if q.shape[-1] > 128:
-        raise ValueError(
-            f"q has shape {list(q.shape)}: the backend 'triton' takes at most "
-            "128 channels (K); choose 'chunkwise' or 'reference'"
-        )
-    if q.device.type != "cuda" and isinstance(forward_kernel, JITFunction):
-        raise ValueError(
-            f"q is on {q.device}: the backend 'triton' needs a CUDA device, "
-            "or the interpreter (TRITON_INTERPRET=1 in the environment before "
-            "triton is imported); choose 'chunkwise'"
-        )

@@ -1,0 +1,228 @@
+"""The Triton kernels against the recurrence in float64.
+
+On a CUDA device they are compiled and the whole table runs; without one they
+run in Triton's interpreter, slowly, on a selection of the table in which
+every number of tokens, width and family of gates occurs. Tolerances are those
+of test_chunkwise; an output is full of NaN before a kernel writes to it.
+"""
+
+from itertools import product
+
+import pytest
+import torch
+from test_chunkwise import (
+    GATES,
+    NAMES,
+    TOKENS,
+    WIDTHS,
+    both,
+    check,
+    exact,
+    exact_one_direction,
+    one,
+    problem,
+    results,
+)
+
+from hagvig_lib.gla import bidirectional_gla, gla
+from hagvig_lib.gla.arguments import choose_backend
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+
+
+def why_not() -> str:
+    try:
+        choose_backend("triton", torch.empty(1, device=DEVICE))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+pytestmark = [
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
+    # Triton 3.9 announces another default of 3.10 when it compiles.
+    pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
+]
+
+# Each row of the table once; the widths and gates take turns, so that every
+# width and every family meets short and long sequences.
+FAMILIES = list(GATES)
+SELECTION = [
+    (tokens, *WIDTHS[i % len(WIDTHS)], FAMILIES[i % len(FAMILIES)])
+    for i, tokens in enumerate(TOKENS)
+]
+SELECTION += [
+    (17, *WIDTHS[i % len(WIDTHS)], family) for i, family in enumerate(GATES)
+]
+WHOLE = [(t, *w, g) for t, w, g in product(TOKENS, WIDTHS, GATES)]
+TABLE = WHOLE if ON_GPU else sorted(set(SELECTION))
+
+DTYPES = [
+    torch.float32,
+    torch.float16,
+    pytest.param(
+        torch.bfloat16,
+        marks=pytest.mark.skipif(
+            not ON_GPU, reason="the interpreter multiplies bf16 bit patterns"
+        ),
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """torch.empty and new_empty give NaN: what is not written is seen."""
+
+    def poison(make):
+        def poisoned(*args, **options):
+            x = make(*args, **options)
+            return x.fill_(torch.nan) if x.is_floating_point() else x
+
+        return poisoned
+
+    for place, name in (
+        (torch, "empty_like"),
+        (torch.Tensor, "new_empty"),
+    ):
+        monkeypatch.setattr(place, name, poison(getattr(place, name)))
+
+
+def rows_of(tensors, family, dtype=None):
+    row = list(GATES).index(family)
+    return [x[row : row + 1].to(DEVICE, dtype) for x in tensors]
+
+
+def on_cpu(tensors):
+    return [x.cpu() for x in tensors]
+
+
+def test_the_selection_has_every_value():
+    columns = list(zip(*SELECTION, strict=True))
+    assert set(columns[0]) == set(TOKENS)
+    assert set(zip(columns[1], columns[2], strict=True)) == set(WIDTHS)
+    assert set(columns[3]) == set(GATES)
+
+
+@pytest.mark.parametrize(("tokens", "key", "value", "family"), TABLE)
+def test_both_directions_and_their_gradients(tokens, key, value, family):
+    *inputs, grad, _ = rows_of(
+        problem(tokens, key, value), family, torch.float32
+    )
+    got = on_cpu(results(both("triton"), inputs, [grad]))
+    row = list(GATES).index(family)
+    expected = [x[row : row + 1] for x in exact(tokens, key, value)]
+    check(got, expected, NAMES)
+    for log_gate, gradient in zip(on_cpu(inputs[3:]), got[4:], strict=True):
+        assert (gradient[log_gate.isneginf()] == 0).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("tokens", "family"),
+    [(17, family) for family in GATES] + [(t, FAMILIES[0]) for t in (1, 65)],
+)
+def test_one_direction_its_states_and_gradients(tokens, family, reverse):
+    q, k, v, log_gate, _, grad, state = problem(tokens, 16, 32)
+    inputs = rows_of((q, k, v, log_gate, state), family, torch.float32)
+    grads = rows_of((grad, state.flip(0)), family, torch.float32)
+    got = on_cpu(results(one("triton", reverse), inputs, grads))
+    row = list(GATES).index(family)
+    expected = [x[row : row + 1] for x in exact_one_direction(tokens, reverse)]
+    names = ("output", "state", "q", "k", "v", "log_gate", "initial_state")
+    check(got, expected, names)
+    assert (got[5][inputs[3].cpu().isneginf()] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", ["logsigmoid / 16", "5 % -inf"])
+def test_half_precision(dtype, family):
+    *inputs, grad, _ = problem(65, 16, 32)
+    narrow = rows_of((*inputs[:3], grad), family, dtype)
+    gates = rows_of(inputs[3:], family, torch.float32)
+    got = on_cpu(results(both("triton"), narrow[:3] + gates, narrow[3:]))
+    assert [x.dtype for x in got] == [dtype] * 4 + [torch.float32] * 2
+    row = list(GATES).index(family)
+    expected = [x[row : row + 1] for x in exact(65, 16, 32)]
+    if dtype == torch.bfloat16:  # its products are rounded too
+        for name, a, b in zip(NAMES, got, expected, strict=True):
+            error = (a.double() - b).norm() / b.norm()
+            assert error <= (4e-3 if name == "output" else 8e-3), name
+    else:
+        check(got, expected, NAMES, dtype)
+    if dtype == torch.float16:
+        error = (got[0].double() - expected[0]).norm() / expected[0].norm()
+        assert error <= 6e-4
+
+
+@pytest.mark.parametrize("width", [(128, 16), (16, 256), (24, 200)])
+def test_wide_heads_are_cut_into_slices(width):
+    *inputs, grad, _ = rows_of(problem(33, *width), FAMILIES[0], torch.float32)
+    got = on_cpu(results(both("triton"), inputs, [grad]))
+    check(got, [x[:1] for x in exact(33, *width)], NAMES)
+
+
+def test_more_channels_than_the_kernels_take_are_refused():
+    q = torch.zeros(1, 2, 1, 129, device=DEVICE)
+    with pytest.raises(ValueError, match=r"129\].*128 channels.*chunkwise"):
+        bidirectional_gla(q, q, q, q, q, backend="triton")
+
+
+def test_views_are_read_where_they_lie():
+    """Pieces of one projection, heads first, one gate for all channels."""
+    *inputs, grad, _ = problem(33, 16, 32)
+    q, k, v, fwd, bwd, grad = (
+        x[:2].float().to(DEVICE) for x in (*inputs, grad)
+    )
+    fwd = fwd[..., :1].expand_as(q)
+    plain = [q, k, v, fwd.contiguous(), bwd]
+    packed = torch.cat((q, k, v), -1).transpose(1, 2).contiguous()
+    q, k, v = packed.transpose(1, 2).split((16, 16, 32), -1)
+    views = [q, k, v, fwd, bwd.flip(1).flip(1)[:, :, :, :]]
+    grad = grad[:, :1].expand_as(grad)
+    assert not any(x.is_contiguous() for x in (q, k, v, fwd, grad))
+    expected = results(both("triton"), plain, [grad.contiguous()])
+    for a, b in zip(
+        results(both("triton"), views, [grad]), expected, strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_flip_the_tokens_swap_the_gates_flip_the_output():
+    """Chunks end at other tokens then: equal but for rounding."""
+    q, k, v, fwd, bwd, _, _ = (
+        x.float().to(DEVICE) for x in problem(64, 16, 32)
+    )
+    output = bidirectional_gla(q, k, v, fwd, bwd, backend="triton")
+    mirrored = [x.flip(1) for x in (q, k, v, bwd, fwd)]
+    again = bidirectional_gla(*mirrored, backend="triton").flip(1)
+    assert (again - output).norm() <= 1e-6 * output.norm()
+
+
+def test_in_pieces_is_the_same_as_whole():
+    *inputs, _, _, state = (x.float().to(DEVICE) for x in problem(65, 16, 32))
+    options = {"return_state": True, "backend": "triton"}
+    whole, end = gla(*inputs[:4], initial_state=state, **options)
+    left, right = (
+        [x[:, s] for x in inputs[:4]] for s in (slice(40), slice(40, None))
+    )
+    first, between = gla(*left, initial_state=state, **options)
+    second, final = gla(*right, initial_state=between, **options)
+    pieces = torch.cat((first, second), 1)
+    assert (pieces - whole).norm() <= 2e-6 * whole.norm()
+    assert (final - end).norm() <= 2e-6 * end.norm()
+
+
+def test_the_same_bits_twice():
+    *inputs, grad, _ = rows_of(problem(65, 16, 32), FAMILIES[0], torch.float32)
+    first = results(both("triton"), inputs, [grad])
+    second = results(both("triton"), inputs, [grad])
+    assert all(map(torch.equal, first, second))
+
+
+def test_an_empty_batch_gives_empty_results():
+    *inputs, grad, _ = (x[:0].float().to(DEVICE) for x in problem(17, 8, 16))
+    for x, y in zip(
+        results(both("triton"), inputs, [grad])[1:], inputs, strict=True
+    ):
+        assert x.shape == y.shape
