@@ -15,7 +15,15 @@ import yaml
 from paths import Book, BuildError
 
 REGISTER = "discrepancies.yml"  # inside book/
-PARTS = ("gates", "routing", "models", "data", "training", "metrics", "vig")
+PARTS = {  # and their headings on the page
+    "gates": "Gates",
+    "routing": "Routing",
+    "models": "Networks",
+    "data": "Data",
+    "training": "Training",
+    "metrics": "Metrics",
+    "vig": "ViG",
+}
 FIELDS = (
     *("id", "title", "part", "paper", "code", "where", "ours"),
     *("switch", "test", "effect"),

@@ -22,6 +22,10 @@ _DIRECTIVE = re.compile(
 )
 
 
+# Chapters that import it must not show its pictures as if they were real.
+_SYNTHETIC = re.compile(r"\bsynthetic_(?:colonoscopy|scene)\b")
+
+
 def check(book: Book) -> list[str]:
     """Problems of the sources, each with its page and cell."""
     listed = set(book.pages())
@@ -40,14 +44,17 @@ def check(book: Book) -> list[str]:
 
 
 def check_outputs(book: Book) -> list[str]:
-    """Cells whose picture has no text for readers who can't see it."""
-    return [
-        f"{book.name(chapter)}: {_where(cell)}: figure without alt text; put"
-        ' {"mystnb": {"image": {"alt": "..."}}} into the cell\'s metadata'
-        for chapter in book.chapters()
-        for cell in code_cells(ipynb.read(book.staged / book.name(chapter)))
-        if _shows_image(cell) and not _alt(cell)
-    ]
+    """Figures without what readers need, or with what nobody asked for."""
+    problems = []
+    for chapter in book.chapters():
+        cells = code_cells(ipynb.read(book.staged / book.name(chapter)))
+        drawn = any(_SYNTHETIC.search(source(cell)) for cell in cells)
+        problems += [
+            f"{book.name(chapter)}: {_where(cell)}: {problem}"
+            for cell in cells
+            for problem in _figure_problems(cell, drawn)
+        ]
+    return problems
 
 
 def _contract(chapter: Path, setup: str) -> Iterator[str]:
@@ -94,17 +101,33 @@ def _code_problems(cell: dict) -> Iterator[str]:
             )
 
 
-def _shows_image(cell: dict) -> bool:
-    return any(
-        mime.startswith("image/")
-        for output in cell.get("outputs", [])
-        for mime in output.get("data", {})
-    )
+def _figure_problems(cell: dict, synthetic: bool) -> Iterator[str]:
+    shown = [output.get("data", {}) for output in cell["outputs"]]
+    image = any(mime.startswith("image/") for data in shown for mime in data)
+    slider = any('class="figplayer"' in _html(data) for data in shown)
+    about = cell["metadata"].get("mystnb", {})
+    if image and not about.get("image", {}).get("alt", "").strip():
+        yield (
+            "figure without alt text; put"
+            ' {"mystnb": {"image": {"alt": "..."}}} into the cell\'s metadata'
+        )
+    if not (image or slider):
+        return
+    # A slider has caption and alt text in its source.
+    if synthetic and "SYNTHETIC" not in source(cell) + str(about):
+        yield (
+            "figure in a chapter with the synthetic colonoscopy, but no"
+            " SYNTHETIC in its title, caption or alt text"
+        )
+    if {"text/plain"} in map(set, shown):
+        yield (
+            "text of the last value stands beside the figure; end the cell"
+            " with a semicolon"
+        )
 
 
-def _alt(cell: dict) -> str:
-    image = cell["metadata"].get("mystnb", {}).get("image", {})
-    return image.get("alt", "").strip()
+def _html(data: dict) -> str:
+    return "".join(data.get("text/html", ""))
 
 
 def _where(cell: dict) -> str:

@@ -5,11 +5,27 @@ import ipynb
 import pytest
 import toy
 
+ALT = {"image": {"alt": "A rising line."}}
+PICTURE = {"image/png": "iVBO", "text/plain": "<Figure>"}
+SLIDER = {"text/html": ['<figure class="figplayer">'], "text/plain": "<HTML>"}
 LONG = "x = " + "1 + " * 20 + "1"
 
 
 def problems(tmp_path, chapter):
     return check_sources.check(toy.book(tmp_path, one=chapter))
+
+
+def output_problems(tmp_path, *cells):
+    book = toy.book(tmp_path, one=toy.chapter(*cells))
+    book.staged.parent.mkdir()
+    book.staged.symlink_to(book.source)
+    return check_sources.check_outputs(book)
+
+
+def with_outputs(cell, *shown):
+    kind = "display_data"
+    cell["outputs"] = [{"output_type": kind, "data": data} for data in shown]
+    return cell
 
 
 def without(tag):
@@ -85,12 +101,51 @@ def test_page_outside_the_table_of_contents_is_refused(tmp_path):
     ],
 )
 def test_figure_needs_alt_text(tmp_path, metadata, refused):
-    cell = toy.code("plot()", **metadata)
-    picture = {"image/png": "iVBO", "text/plain": "<Figure>"}
-    cell["outputs"] = [{"output_type": "display_data", "data": picture}]
-    book = toy.book(tmp_path, one=toy.chapter(cell))
-    book.staged.parent.mkdir()
-    book.staged.symlink_to(book.source)
-    found = check_sources.check_outputs(book)
+    cell = with_outputs(toy.code("plot()", **metadata), PICTURE)
+    found = output_problems(tmp_path, cell)
     assert bool(found) == refused
     assert all("cell 'plot()': figure without alt" in text for text in found)
+
+
+@pytest.mark.parametrize("shown", [PICTURE, SLIDER])
+@pytest.mark.parametrize(
+    ("code", "about", "refused"),
+    [
+        ("plot()", {}, True),
+        ("plot(title='SYNTHETIC')", {}, False),
+        ("plot()", {"figure": {"caption": "SYNTHETIC. A frame."}}, False),
+        ("plot()", {"image": {"alt": "SYNTHETIC frame."}}, False),
+    ],
+)
+def test_figure_of_a_drawn_colon_says_so(
+    tmp_path, shown, code, about, refused
+):
+    about = {"image": {"alt": "A frame."}} | about
+    figure = with_outputs(toy.code(code, mystnb=about), shown)
+    drawn = toy.code("from hagvig_lib.data.synthetic_scene import render")
+    found = output_problems(tmp_path, drawn, figure)
+    assert bool(found) == refused
+    assert all("no SYNTHETIC in its title" in text for text in found)
+
+
+def test_figure_of_another_chapter_need_not_say_synthetic(tmp_path):
+    other = toy.code("from mine import synthetic_data")
+    figure = with_outputs(toy.code("plot()", mystnb=ALT), PICTURE)
+    assert output_problems(tmp_path, other, figure) == []
+
+
+@pytest.mark.parametrize("shown", [PICTURE, SLIDER])
+def test_value_printed_beside_a_figure_is_refused(tmp_path, shown):
+    figure = toy.code("axes.hist(x)", mystnb=ALT)
+    value = {"text/plain": ["(array([1.]), <BarContainer>)"]}
+    [problem] = output_problems(tmp_path, with_outputs(figure, value, shown))
+    assert problem.startswith("one.ipynb: cell 'axes.hist(x)': text of the")
+
+
+def test_table_beside_a_figure_and_a_value_alone_pass(tmp_path):
+    frame = {"text/html": "<table></table>", "text/plain": "  a\n0 1"}
+    figure = with_outputs(toy.code("f(x)", mystnb=ALT), PICTURE, frame)
+    printed = {"output_type": "stream", "name": "stdout", "text": ["1"]}
+    figure["outputs"].append(printed)
+    alone = with_outputs(toy.code("x"), {"text/plain": "3"})
+    assert output_problems(tmp_path, figure, alone) == []

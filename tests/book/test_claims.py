@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from hagvig_lib.gates import HardAttentionGate
 from hagvig_lib.measure import records
-from hagvig_lib.measure.studies import breadth
+from hagvig_lib.measure.studies import breadth, streams
 
 # From the README files of both data sets.
 REAL_COLON = {"polyps": 132, "boxes": 351_264}
@@ -87,9 +87,38 @@ def test_breadth_study_says_what_its_record_says(stated):
             half = stats.t.ppf(1 - level / 2, len(d) - 1)
             half *= d.std() / math.sqrt(len(d))
             effects += abs(d.mean()) >= 1 and abs(d.mean()) > half
-            values[f"{arm}_{size}"] = f"{d.mean():+.1f}"
+            low, high = d.mean() - half, d.mean() + half
+            values[f"{arm}_{size}"] = (
+                f"{d.mean():+.1f} ({low:+.1f} to {high:+.1f})"
+            )
     few, more = breadth.EPOCHS
     verdict = {0: "none is an effect", 4: "all are effects"}
     values |= {"few": few, "more": more}
     values |= {"verdict": verdict.get(effects, f"{effects} are effects")}
     assert stated[2] == values
+
+
+def test_streams_study_says_what_its_record_says(stated):
+    """By the rule of the study's docstring."""
+    mae = records.load("streams").rows.pivot(
+        index="seed", columns=["streams", "arm"], values="mae"
+    )
+    family, effects = streams.FAMILIES["gates"], 0
+    for first, second in family:
+        d = mae[first] - mae[second]
+        half = stats.t.ppf(1 - 0.05 / 2 / len(family), len(d) - 1) * d.sem()
+        effects += abs(d.mean()) >= 0.1 and abs(d.mean()) > half
+    assert stated[6] == {"effects": effects, "comparisons": len(family)}
+
+
+def test_register_links_commits_of_the_code_that_was_read(stated):
+    address = "https://github.com/cosmoimd/feature-selection-gates/blob/"
+    links = {
+        link
+        for entry in entries(BOOK)
+        if entry["part"] != "vig"
+        for link in entry["where"]
+    }
+    assert all(link.startswith(address) for link in links)
+    commits = {link.removeprefix(address).split("/")[0] for link in links}
+    assert stated[10] == {"commits": len(commits)}
