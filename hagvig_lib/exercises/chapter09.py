@@ -58,8 +58,8 @@ def half_life_for(answer) -> None:
         if not math.isclose(left, weight, rel_tol=1e-6):
             raise Wrong(
                 f"with a half-life of {half_life:.4g} tokens the patch"
-                f" {above} above weighs {left:.3g} in a picture {width} patches"
-                f" wide, not {weight}"
+                f" {above} above weighs {left:.3g} in a picture {width}"
+                f" patches wide, not {weight}"
             )
 
 

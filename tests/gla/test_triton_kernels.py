@@ -45,8 +45,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
 ]
 
-# Each row of the table once; the widths and gates take turns, so that every
-# width and every family meets short and long sequences.
+# Each number of tokens once and each family again at 17, where the last chunk
+# holds one token; widths and families take turns.
 FAMILIES = list(GATES)
 SELECTION = [
     (tokens, *WIDTHS[i % len(WIDTHS)], FAMILIES[i % len(FAMILIES)])
@@ -106,21 +106,25 @@ def test_the_selection_has_every_value():
 
 @pytest.mark.parametrize(("tokens", "key", "value", "family"), TABLE)
 def test_both_directions_and_their_gradients(tokens, key, value, family):
-    *inputs, grad, _ = rows_of(
-        problem(tokens, key, value), family, torch.float32
+    heads = 1 if tokens > 17 else 2  # the interpreter takes its time
+    *inputs, grad = (
+        x[:, :, :heads]
+        for x in rows_of(
+            problem(tokens, key, value)[:-1], family, torch.float32
+        )
     )
     got = on_cpu(results(both("triton"), inputs, [grad]))
     row = list(GATES).index(family)
-    expected = [x[row : row + 1] for x in exact(tokens, key, value)]
+    expected = [x[row : row + 1, :, :heads] for x in exact(tokens, key, value)]
     check(got, expected, NAMES)
     for log_gate, gradient in zip(on_cpu(inputs[3:]), got[4:], strict=True):
         assert (gradient[log_gate.isneginf()] == 0).all()
 
 
-@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(
-    ("tokens", "family"),
-    [(17, family) for family in GATES] + [(t, FAMILIES[0]) for t in (1, 65)],
+    ("tokens", "family", "reverse"),
+    [(17, family, i % 2 == 0) for i, family in enumerate(GATES)]
+    + [(33, FAMILIES[-2], False), (33, FAMILIES[-2], True)],
 )
 def test_one_direction_its_states_and_gradients(tokens, family, reverse):
     q, k, v, log_gate, _, grad, state = problem(tokens, 16, 32)
@@ -137,13 +141,13 @@ def test_one_direction_its_states_and_gradients(tokens, family, reverse):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("family", ["logsigmoid / 16", "5 % -inf"])
 def test_half_precision(dtype, family):
-    *inputs, grad, _ = problem(65, 16, 32)
+    *inputs, grad, _ = problem(33, 16, 32)
     narrow = rows_of((*inputs[:3], grad), family, dtype)
     gates = rows_of(inputs[3:], family, torch.float32)
     got = on_cpu(results(both("triton"), narrow[:3] + gates, narrow[3:]))
     assert [x.dtype for x in got] == [dtype] * 4 + [torch.float32] * 2
     row = list(GATES).index(family)
-    expected = [x[row : row + 1] for x in exact(65, 16, 32)]
+    expected = [x[row : row + 1] for x in exact(33, 16, 32)]
     if dtype == torch.bfloat16:  # its products are rounded too
         for name, a, b in zip(NAMES, got, expected, strict=True):
             error = (a.double() - b).norm() / b.norm()
@@ -155,11 +159,11 @@ def test_half_precision(dtype, family):
         assert error <= 6e-4
 
 
-@pytest.mark.parametrize("width", [(128, 16), (16, 256), (24, 200)])
+@pytest.mark.parametrize("width", [(128, 16), (24, 200)])
 def test_wide_heads_are_cut_into_slices(width):
-    *inputs, grad, _ = rows_of(problem(33, *width), FAMILIES[0], torch.float32)
+    *inputs, grad, _ = rows_of(problem(17, *width), FAMILIES[0], torch.float32)
     got = on_cpu(results(both("triton"), inputs, [grad]))
-    check(got, [x[:1] for x in exact(33, *width)], NAMES)
+    check(got, [x[:1] for x in exact(17, *width)], NAMES)
 
 
 def test_more_channels_than_the_kernels_take_are_refused():
@@ -191,7 +195,7 @@ def test_views_are_read_where_they_lie():
 def test_flip_the_tokens_swap_the_gates_flip_the_output():
     """Chunks end at other tokens then: equal but for rounding."""
     q, k, v, fwd, bwd, _, _ = (
-        x.float().to(DEVICE) for x in problem(64, 16, 32)
+        x.float().to(DEVICE) for x in problem(32, 16, 32)
     )
     output = bidirectional_gla(q, k, v, fwd, bwd, backend="triton")
     mirrored = [x.flip(1) for x in (q, k, v, bwd, fwd)]
@@ -200,11 +204,11 @@ def test_flip_the_tokens_swap_the_gates_flip_the_output():
 
 
 def test_in_pieces_is_the_same_as_whole():
-    *inputs, _, _, state = (x.float().to(DEVICE) for x in problem(65, 16, 32))
+    *inputs, _, _, state = (x.float().to(DEVICE) for x in problem(33, 16, 32))
     options = {"return_state": True, "backend": "triton"}
     whole, end = gla(*inputs[:4], initial_state=state, **options)
     left, right = (
-        [x[:, s] for x in inputs[:4]] for s in (slice(40), slice(40, None))
+        [x[:, s] for x in inputs[:4]] for s in (slice(20), slice(20, None))
     )
     first, between = gla(*left, initial_state=state, **options)
     second, final = gla(*right, initial_state=between, **options)
@@ -214,7 +218,7 @@ def test_in_pieces_is_the_same_as_whole():
 
 
 def test_the_same_bits_twice():
-    *inputs, grad, _ = rows_of(problem(65, 16, 32), FAMILIES[0], torch.float32)
+    *inputs, grad, _ = rows_of(problem(33, 16, 32), FAMILIES[0], torch.float32)
     first = results(both("triton"), inputs, [grad])
     second = results(both("triton"), inputs, [grad])
     assert all(map(torch.equal, first, second))

@@ -235,8 +235,8 @@ def _peak(call: Callable[[], object], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as p:
         call()
-    assert p.profiler
-    events: list[Any] = p.profiler.kineto_results.events()
+    profiler: Any = p.profiler
+    events = profiler.kineto_results.events()
     changes = [e for e in events if e.name() == "[memory]"]
     changes.sort(key=lambda event: event.start_ns())
     return max(accumulate(event.nbytes() for event in changes))
