@@ -11,11 +11,11 @@ import triton
 import triton.language as tl
 
 from .scores import (
+    chunk_scores,
     exact_gradients,
-    exact_scores,
     fast_gradients,
-    fast_scores,
     is_mild,
+    load_channels,
 )
 from .tiles import (
     advance,
@@ -52,23 +52,26 @@ def states_kernel(
     BOTH: tl.constexpr,
     REVERSE: tl.constexpr,
     C: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_V: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Program (b * H + h, s), arguments as in `forward_kernel`.
+    """Program (b * H + h, s, t), arguments as in `forward_kernel`.
 
-    `copies` is [B * H, slices, tables, chunks, BLOCK_K, BLOCK_V]: the forward
+    It has rows t * BLOCK_K on of the tables. `copies` is
+    [B * H, slices, tables, chunks, WIDTH, BLOCK_V]: the forward
     state before each chunk and its gradient after it; if BOTH, the backward
     state right of each chunk and its gradient left of it.
     """
     head = tl.program_id(0).to(tl.int64)
     chunks = tl.cdiv(T, C)
-    one = tl.full([], BLOCK_K * BLOCK_V, tl.int64)
+    one = tl.full([], WIDTH * BLOCK_V, tl.int64)
     program = head * tl.num_programs(1) + tl.program_id(1)
     copies += program * (4 if BOTH else 2) * chunks * one
     batch, head = head // H, head % H
-    row, column = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_V)
+    row = tl.program_id(2) * BLOCK_K + tl.arange(0, BLOCK_K)
+    column = tl.arange(0, BLOCK_V)
     copies += row[:, None] * BLOCK_V + column[None, :]
     column += tl.program_id(1) * BLOCK_V
 
@@ -129,6 +132,7 @@ def gradients_kernel(
     BOTH: tl.constexpr,
     REVERSE: tl.constexpr,
     C: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_V: tl.constexpr,
     LIMIT: tl.constexpr,
@@ -141,66 +145,72 @@ def gradients_kernel(
     """
     head = tl.program_id(0).to(tl.int64)
     n, chunks = tl.program_id(2), tl.num_programs(2)
-    one = tl.full([], BLOCK_K * BLOCK_V, tl.int64)
+    one = tl.full([], WIDTH * BLOCK_V, tl.int64)
     program = head * tl.num_programs(1) + tl.program_id(1)
     copies += (program * (4 if BOTH else 2) * chunks + n) * one
     batch, head = head // H, head % H
     part = tl.program_id(1) * B + batch
-    row, column = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_V)
-    copies += row[:, None] * BLOCK_V + column[None, :]
+    column = tl.arange(0, BLOCK_V)
+    copies += tl.arange(0, BLOCK_K)[:, None] * BLOCK_V + column[None, :]
     column += tl.program_id(1) * BLOCK_V
-
     token = tokens_of(n, C, T, REVERSE)
-    q_n = load(q, batch, head, token, row, T, K)
-    k_n = load(k, batch, head, token, row, T, K)
+    inputs = (q, k, log_gate_fwd, log_gate_bwd)
+
+    score = chunk_scores(
+        inputs, batch, head, token, T, K, BLOCK_K, BOTH, LIMIT, PRECISION
+    )
     v_n = load(v, batch, head, token, column, T, V)
     do_n = load(grad, batch, head, token, column, T, V) * scale
-    fwd = load(log_gate_fwd, batch, head, token, row, T, K)
-    bwd = fwd
-    if BOTH:
-        bwd = load(log_gate_bwd, batch, head, token, row, T, K)
-    mild = is_mild(fwd, bwd, BOTH, LIMIT)
-    if mild:
-        score = fast_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
-    else:
-        score = exact_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
     dv_n = dot(tl.trans(score), do_n, PRECISION)
     dscore = dot(do_n, tl.trans(v_n), PRECISION)
-    if mild:
-        dq_n, dk_n, dfwd, dbwd = fast_gradients(
-            dscore, q_n, k_n, fwd, bwd, BOTH, PRECISION
+    for first in range(0, K, BLOCK_K):
+        q_n, k_n, fwd, bwd = load_channels(
+            inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
         )
-    else:
-        dq_n, dk_n, dfwd, dbwd = exact_gradients(
-            dscore, q_n, k_n, fwd, bwd, BOTH, PRECISION
-        )
+        if is_mild(fwd, bwd, BOTH, LIMIT):
+            dq_n, dk_n, dfwd, dbwd = fast_gradients(
+                dscore, q_n, k_n, fwd, bwd, BOTH, PRECISION
+            )
+        else:
+            dq_n, dk_n, dfwd, dbwd = exact_gradients(
+                dscore, q_n, k_n, fwd, bwd, BOTH, PRECISION
+            )
 
-    # Read again what registers cannot hold meanwhile; it lies in a cache.
-    tl.debug_barrier()
-    q_n = load(q, batch, head, token, row, T, K)
-    k_n = load(k, batch, head, token, row, T, K)
-    v_n = load(v, batch, head, token, column, T, V)
-    do_n = load(grad, batch, head, token, column, T, V) * scale
-    fwd = load(log_gate_fwd, batch, head, token, row, T, K)
-    read, write = sum_through(fwd), sum_after(fwd)
-    to_q, to_k, to_v, passed = _through_state(
-        k_n, v_n, do_n, read, write, fwd, copies, chunks * one, PRECISION
-    )
-    dfwd += sum_from(q_n * to_q) + sum_before(k_n * to_k) + passed
-    dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
-    store(dlog_gate_fwd, dfwd, part, head, token, row, T, H, K)
-    if BOTH:
-        copies += 2 * chunks * one
-        bwd = load(log_gate_bwd, batch, head, token, row, T, K)
-        read, write = sum_from(bwd), sum_before(bwd)
-        to_q, to_k, to_v, passed = _through_state(
-            k_n, v_n, do_n, read, write, bwd, copies, chunks * one, PRECISION
+        # Read again what registers cannot hold meanwhile; it is in a cache.
+        tl.debug_barrier()
+        q_n, k_n, fwd, bwd = load_channels(
+            inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
         )
-        dbwd += sum_through(q_n * to_q) + sum_after(k_n * to_k) + passed
+        v_n = load(v, batch, head, token, column, T, V)
+        do_n = load(grad, batch, head, token, column, T, V) * scale
+        table = copies + first * BLOCK_V
+        read, write = sum_through(fwd), sum_after(fwd)
+        to_q, to_k, to_v, passed = _through_state(
+            k_n, v_n, do_n, read, write, fwd, table, chunks * one, PRECISION
+        )
+        dfwd += sum_from(q_n * to_q) + sum_before(k_n * to_k) + passed
         dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
-        store(dlog_gate_bwd, dbwd, part, head, token, row, T, H, K)
-    store(dq, dq_n, part, head, token, row, T, H, K)
-    store(dk, dk_n, part, head, token, row, T, H, K)
+        channel = first + tl.arange(0, BLOCK_K)
+        store(dlog_gate_fwd, dfwd, part, head, token, channel, T, H, K)
+        if BOTH:
+            table += 2 * chunks * one
+            read, write = sum_from(bwd), sum_before(bwd)
+            to_q, to_k, to_v, passed = _through_state(
+                k_n,
+                v_n,
+                do_n,
+                read,
+                write,
+                bwd,
+                table,
+                chunks * one,
+                PRECISION,
+            )
+            dbwd += sum_through(q_n * to_q) + sum_after(k_n * to_k) + passed
+            dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
+            store(dlog_gate_bwd, dbwd, part, head, token, channel, T, H, K)
+        store(dq, dq_n, part, head, token, channel, T, H, K)
+        store(dk, dk_n, part, head, token, channel, T, H, K)
     store(dv, dv_n, batch, head, token, column, T, H, V)
 
 

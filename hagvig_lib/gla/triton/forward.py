@@ -9,7 +9,7 @@ writes the sum of both directions. One direction is the second sweep alone.
 import triton
 import triton.language as tl
 
-from .scores import exact_scores, fast_scores, is_mild
+from .scores import chunk_scores
 from .tiles import (
     advance,
     dot,
@@ -44,6 +44,7 @@ def forward_kernel(
     BOTH: tl.constexpr,
     REVERSE: tl.constexpr,
     C: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_V: tl.constexpr,
     LIMIT: tl.constexpr,
@@ -53,20 +54,21 @@ def forward_kernel(
 
     q, k, v and the gates are tuples of a pointer and the strides of
     [B, T, H, width], the initial state that of [B, H, K, V]; a state may be
-    None. `copies` is scratch, float32 [B * H, slices, chunks, BLOCK_K,
-    BLOCK_V]. REVERSE numbers the tokens from the last one.
+    None. `copies` is scratch, float32 [B * H, slices, chunks, WIDTH,
+    BLOCK_V]; WIDTH is K padded, and scores are summed over BLOCK_K channels
+    at a time. REVERSE numbers the tokens from the last one.
     """
     head = tl.program_id(0).to(tl.int64)
     chunks = tl.cdiv(T, C)
-    one = tl.full([], BLOCK_K * BLOCK_V, tl.int64)
+    one = tl.full([], WIDTH * BLOCK_V, tl.int64)
     copies += (head * tl.num_programs(1) + tl.program_id(1)) * chunks * one
     batch, head = head // H, head % H
-    row, column = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_V)
+    row, column = tl.arange(0, WIDTH), tl.arange(0, BLOCK_V)
     copies += row[:, None] * BLOCK_V + column[None, :]
     column += tl.program_id(1) * BLOCK_V
 
     if BOTH:
-        state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
+        state = tl.zeros([WIDTH, BLOCK_V], tl.float32)
         for n in range(chunks - 1, -1, -1):
             tl.store(copies + n * one, state)
             token = tokens_of(n, C, T, REVERSE)
@@ -80,20 +82,26 @@ def forward_kernel(
     state = load_state(initial_state, batch, head, row, column, K, V)
     for n in range(0, chunks):
         token = tokens_of(n, C, T, REVERSE)
+        score = chunk_scores(
+            (q, k, log_gate_fwd, log_gate_bwd),
+            batch,
+            head,
+            token,
+            T,
+            K,
+            BLOCK_K,
+            BOTH,
+            LIMIT,
+            PRECISION,
+        )
         q_n = load(q, batch, head, token, row, T, K)
         k_n = load(k, batch, head, token, row, T, K)
         v_n = load(v, batch, head, token, column, T, V)
         fwd = load(log_gate_fwd, batch, head, token, row, T, K)
-        bwd = fwd
-        if BOTH:
-            bwd = load(log_gate_bwd, batch, head, token, row, T, K)
-        if is_mild(fwd, bwd, BOTH, LIMIT):
-            score = fast_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
-        else:
-            score = exact_scores(q_n, k_n, fwd, bwd, BOTH, PRECISION)
         result = dot(score, v_n, PRECISION)
         result += dot(q_n * tl.exp(sum_through(fwd)), state, PRECISION)
         if BOTH:
+            bwd = load(log_gate_bwd, batch, head, token, row, T, K)
             copy = tl.load(copies + n * one)
             result += dot(q_n * tl.exp(sum_from(bwd)), copy, PRECISION)
         store(output, result * scale, batch, head, token, column, T, H, V)

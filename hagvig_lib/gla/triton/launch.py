@@ -145,7 +145,7 @@ def _backward(
     parts = [plan.new_parts(x) for x in (q, k, *gates)]
     dv = torch.empty_like(v, memory_format=torch.contiguous_format)
     with torch.cuda.device_of(q):
-        states_kernel[plan.grid](
+        states_kernel[(*plan.grid, plan.blocks)](
             *inputs,
             *_views(initial_state, grad_state),
             dinitial,
@@ -190,6 +190,7 @@ class Plan:
         self.q = q
         self.slices = triton.cdiv(values, chosen.block_v)
         self.chunks = triton.cdiv(tokens, chosen.chunk)
+        self.blocks = triton.cdiv(keys, chosen.block_k)
         self.grid = (batch * heads, self.slices)
         precision = _precision(q.dtype)
         self.limit = LIMIT[precision]
@@ -201,7 +202,8 @@ class Plan:
             "BOTH": both,
             "REVERSE": reverse,
             "C": chosen.chunk,
-            "BLOCK_K": padded(keys),
+            "WIDTH": padded(keys),
+            "BLOCK_K": chosen.block_k,
             "BLOCK_V": chosen.block_v,
             "PRECISION": precision,
             "num_warps": chosen.warps,
@@ -209,8 +211,8 @@ class Plan:
 
     def new_tables(self, count: int) -> Tensor:
         """Scratch for `count` [K, V] tables at every chunk."""
-        blocks = self.options["BLOCK_K"], self.options["BLOCK_V"]
-        shape = (*self.grid, count, self.chunks, *blocks)
+        table = self.options["WIDTH"], self.options["BLOCK_V"]
+        shape = (*self.grid, count, self.chunks, *table)
         return self.q.new_empty(shape, dtype=torch.float32)
 
     def new_parts(self, x: Tensor) -> Tensor:

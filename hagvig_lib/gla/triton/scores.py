@@ -17,7 +17,7 @@ one product of tiles serves both directions.
 import triton
 import triton.language as tl
 
-from .tiles import dot, sum_from, sum_through
+from .tiles import dot, load, sum_from, sum_through
 
 # exp(FLOOR) is 0 in float32, and unlike -inf it can be multiplied by 0.
 FLOOR = tl.constexpr(-1000.0)
@@ -27,6 +27,58 @@ FLOOR = tl.constexpr(-1000.0)
 def levels(C):
     """How many times a chunk can be halved."""
     return C.bit_length() - 1
+
+
+@triton.jit
+def chunk_scores(
+    inputs,
+    batch,
+    head,
+    token,
+    T,
+    K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BOTH: tl.constexpr,
+    LIMIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """[C, C] scores of the chunk with these tokens, BLOCK_K channels a time.
+
+    `inputs` are q, k and both log gates as `load` takes them.
+    """
+    score = tl.zeros([token.shape[0], token.shape[0]], tl.float32)
+    for first in range(0, K, BLOCK_K):
+        q, k, fwd, bwd = load_channels(
+            inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
+        )
+        if is_mild(fwd, bwd, BOTH, LIMIT):
+            score += fast_scores(q, k, fwd, bwd, BOTH, PRECISION)
+        else:
+            score += exact_scores(q, k, fwd, bwd, BOTH, PRECISION)
+    return score
+
+
+@triton.jit
+def load_channels(
+    inputs,
+    batch,
+    head,
+    token,
+    first,
+    T,
+    K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BOTH: tl.constexpr,
+):
+    """Tiles [C, BLOCK_K] of `inputs`, from channel `first` on."""
+    channel = first + tl.arange(0, BLOCK_K)
+    q = load(inputs[0], batch, head, token, channel, T, K)
+    k = load(inputs[1], batch, head, token, channel, T, K)
+    fwd = load(inputs[2], batch, head, token, channel, T, K)
+    bwd = fwd
+    if BOTH:
+        bwd = load(inputs[3], batch, head, token, channel, T, K)
+    return q, k, fwd, bwd
 
 
 @triton.jit
