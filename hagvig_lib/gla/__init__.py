@@ -14,7 +14,6 @@ B batch, T tokens, H heads, K and V channels of a head. Tokens stand before
 heads, as linear layers leave them: no transpose on the way in or out.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, overload
 
 import torch
@@ -91,7 +90,8 @@ def gla(
         return_state: also return the state after the last token visited,
             to continue with the next piece of the sequence.
         backend: "chunkwise" on any device; "triton" on CUDA devices of
-            compute capability 8.0 or above (float32, bfloat16, float16);
+            compute capability 8.0 or above (float32, bfloat16, float16; at
+            most 128 channels);
             "reference", the recurrence, which alone can be differentiated
             twice; "auto" for "triton" where it runs, else "chunkwise".
         check: whether to look for positive or NaN gates. None looks in eager
@@ -104,15 +104,18 @@ def gla(
 
     Raises:
         ValueError: shapes, dtypes or devices disagree, a gate is positive,
-            or the backend is unknown; names the argument and both values.
+            or the backend is unknown or cannot run there; names the argument
+            and both values.
+        NotImplementedError: a second derivative is taken, but not of
+            "reference".
     """
     check_backend(backend)
     check_tensors(q, k, v, {"log_gate": log_gate}, initial_state)
     if _should_check(check, q):
         check_gate("log_gate", log_gate)
     scale = _default_scale(scale, q)
-    with _without_autocast(q):
-        if backend == "reference":
+    if backend == "reference":
+        with operators.without_autocast(q):
             output, state = reference.recurrent(
                 q,
                 k,
@@ -122,10 +125,10 @@ def gla(
                 reverse=reverse,
                 initial_state=initial_state,
             )
-        else:
-            output, state = operators.gla(
-                q, k, v, log_gate, initial_state, scale, reverse, backend
-            )
+    else:
+        output, state = operators.gla(
+            q, k, v, log_gate, initial_state, scale, reverse, backend
+        )
     output = output.to(v.dtype)
     return (output, state) if return_state else output
 
@@ -169,11 +172,11 @@ def bidirectional_gla(
             check_gate(name, gate)
     scale = _default_scale(scale, q)
     inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
-    with _without_autocast(q):
-        if backend == "reference":
+    if backend == "reference":
+        with operators.without_autocast(q):
             output = reference.bidirectional(*inputs, scale=scale)
-        else:
-            output = operators.bidirectional_gla(*inputs, scale, backend)
+    else:
+        output = operators.bidirectional_gla(*inputs, scale, backend)
     return output.to(v.dtype)
 
 
@@ -181,14 +184,6 @@ def _should_check(check: bool | None, q: Tensor) -> bool:
     if check is not None:
         return check
     return q.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _without_autocast(q: Tensor) -> AbstractContextManager:
-    """Autocast would form the products in half precision."""
-    device = q.device.type
-    if torch.amp.is_autocast_available(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def _default_scale(scale: float | None, q: Tensor) -> float:

@@ -3,6 +3,7 @@
 import logging
 import os
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from .reference import accumulation_dtype
 
 BACKENDS = ("auto", "chunkwise", "triton", "reference")
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+MOST_CHANNELS = 128  # of a head in the Triton kernels
 
 
 def check_backend(backend: str) -> None:
@@ -31,6 +34,8 @@ def choose_backend(backend: str, q: Tensor) -> str:
     """
     if backend == "chunkwise":
         return backend
+    if backend not in ("auto", "triton"):
+        raise ValueError(f"backend is {backend!r}: the operators have none")
     obstacle = _obstacle_to_triton(q, interpreted=backend == "triton")
     if backend == "auto":
         choice = "chunkwise" if obstacle else "triton"
@@ -93,6 +98,10 @@ def _obstacle_to_triton(q: Tensor, interpreted: bool) -> str | None:
     """Why the kernels cannot run on q, None if they can."""
     if q.dtype == torch.float64:
         return "q has dtype torch.float64, which it does not compute in"
+    if q.shape[-1] > MOST_CHANNELS:
+        return f"q has {q.shape[-1]} channels (K), more than {MOST_CHANNELS}"
+    if find_spec("triton") is None:
+        return "the package triton is not installed"
     if q.device.type == "cuda":
         capability = torch.cuda.get_device_capability(q.device)
         if capability >= (8, 0):
@@ -102,9 +111,11 @@ def _obstacle_to_triton(q: Tensor, interpreted: bool) -> str | None:
         )
     if q.device.type != "cpu" or not interpreted:
         return f"q is on {q.device}, not on a CUDA device"
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return None
-    return "q is on cpu and TRITON_INTERPRET=1 is not set"
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        return "q is on cpu and TRITON_INTERPRET=1 is not set"
+    if q.dtype == torch.bfloat16:
+        return "q has dtype torch.bfloat16, which its interpreter gets wrong"
+    return None
 
 
 @cache
@@ -119,8 +130,8 @@ def _check_query(q: Tensor) -> None:
             f"q has shape {list(q.shape)}: expected four axes [B, T, H, K], "
             "with tokens before heads"
         )
-    if not q.is_floating_point():
-        raise ValueError(f"q has dtype {q.dtype}: expected a floating dtype")
+    if q.dtype not in DTYPES:
+        raise ValueError(f"q has dtype {q.dtype}: expected one of {DTYPES}")
     if q.shape[1] == 0 or q.shape[3] == 0:
         raise ValueError(
             f"q has shape {list(q.shape)}: [B, T, H, K] needs at least one "

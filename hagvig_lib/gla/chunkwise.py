@@ -6,7 +6,9 @@ backward, the diagonal in both. From chunk to chunk only states are carried.
 Backward keeps the inputs and computes scores and states once more.
 
 Any device, float64 to bfloat16; sums are float32 at least. Heads are
-computed a few at a time, so memory beyond inputs and outputs is bounded.
+computed a few at a time, so memory beyond inputs and outputs is that of a few
+heads, and linear in T. The gates are looked at for each group, which makes a
+GPU wait.
 """
 
 from collections.abc import Iterator, Mapping

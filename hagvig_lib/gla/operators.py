@@ -4,6 +4,8 @@ An operator is opaque: what a backend decides by the values or the device of
 its inputs happens when it runs, not when a graph is traced.
 """
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from types import ModuleType
 
@@ -27,8 +29,8 @@ def bidirectional_gla(
     backend: str,
 ) -> Tensor:
     """Sum of both directions, [B, T, H, V]; arguments are not checked."""
-    run = _module(backend, q).bidirectional
-    return run(q, k, v, log_gate_fwd, log_gate_bwd, scale)
+    with _computing(backend, q) as module:
+        return module.bidirectional(q, k, v, log_gate_fwd, log_gate_bwd, scale)
 
 
 @torch.library.custom_op("hagvig::bidirectional_gla_backward", mutates_args=())
@@ -43,8 +45,9 @@ def bidirectional_gla_backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the five tensors after `grad`."""
-    run = _module(backend, q).bidirectional_backward
-    return run(grad, q, k, v, log_gate_fwd, log_gate_bwd, scale)
+    inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
+    with _computing(backend, q) as module:
+        return module.bidirectional_backward(grad, *inputs, scale)
 
 
 @torch.library.custom_op("hagvig::gla", mutates_args=())
@@ -59,8 +62,9 @@ def gla(
     backend: str,
 ) -> tuple[Tensor, Tensor]:
     """Output [B, T, H, V] and final state; arguments are not checked."""
-    run = _module(backend, q).one_direction
-    return run(q, k, v, log_gate, initial_state, scale, reverse)
+    inputs = (q, k, v, log_gate, initial_state)
+    with _computing(backend, q) as module:
+        return module.one_direction(*inputs, scale, reverse)
 
 
 @torch.library.custom_op("hagvig::gla_backward", mutates_args=())
@@ -77,17 +81,29 @@ def gla_backward(
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, log_gate and of the state at the start."""
-    run = _module(backend, q).one_direction_backward
-    inputs = (q, k, v, log_gate, initial_state)
-    return run(grad, grad_state, *inputs, scale, reverse)
+    inputs = (q, k, v, log_gate, initial_state, scale, reverse)
+    with _computing(backend, q) as module:
+        return module.one_direction_backward(grad, grad_state, *inputs)
 
 
-def _module(backend: str, q: Tensor) -> ModuleType:
-    if choose_backend(backend, q) == "chunkwise":
-        return chunkwise
-    from .triton import launch  # not at import: Triton takes its time
+@contextmanager
+def _computing(backend: str, q: Tensor) -> Iterator[ModuleType]:
+    """The backend's module; here, as a gradient may run under autocast."""
+    with without_autocast(q):
+        if choose_backend(backend, q) == "chunkwise":
+            yield chunkwise
+        else:
+            from .triton import launch  # not at import: it takes its time
 
-    return launch
+            yield launch
+
+
+def without_autocast(q: Tensor) -> AbstractContextManager:
+    """Autocast would form the products in half precision."""
+    device = q.device.type
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 # What the outputs look like, for tracing ----------------------------------

@@ -29,7 +29,7 @@ WRONG = [
     ({"q": lambda x: x[..., :0]}, "at least one token (T) and one channel"),
     (
         {"q": lambda x: x.long()},
-        "q has dtype torch.int64: expected a floating",
+        "q has dtype torch.int64: expected one of",
     ),
     (
         {"k": lambda x: x[..., :2]},

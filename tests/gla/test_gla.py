@@ -237,3 +237,15 @@ def test_autocast_leaves_the_scan_in_its_own_precision(reverse, backend):
     expected = run()
     with torch.autocast("cpu", torch.bfloat16):
         assert_close(run(), expected, rtol=0, atol=0)
+
+
+def test_autocast_leaves_the_gradient_in_its_own_precision():
+    q, k, x, v = torch.randn(4, 2, 9, 3, 8)
+    gate = torch.nn.functional.logsigmoid(x)
+    q.requires_grad_()
+    output = gla(q, k, v, gate)
+    output = output + bidirectional_gla(q, k, v, gate, gate)
+    (expected,) = torch.autograd.grad(output.sum(), q, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (gradient,) = torch.autograd.grad(output.sum(), q)
+    assert_close(gradient, expected, rtol=0, atol=0)

@@ -104,9 +104,11 @@ def test_flops_are_two_products_per_token_and_head_and_direction():
 # Which backend -------------------------------------------------------------
 
 
-def on(device, dtype=torch.float32):
+def on(device, dtype=torch.float32, channels=8):
     """What `choose_backend` looks at of q."""
-    return SimpleNamespace(device=torch.device(device), dtype=dtype)
+    return SimpleNamespace(
+        device=torch.device(device), dtype=dtype, shape=(1, 2, 1, channels)
+    )
 
 
 @pytest.fixture
@@ -120,13 +122,15 @@ def capability(monkeypatch):
     return is_
 
 
-def test_auto_takes_triton_from_capability_8_on(capability):
+def test_auto_takes_triton_where_it_runs(capability, monkeypatch):
     for number, backend in (((7, 5), "chunkwise"), ((8, 0), "triton")):
         capability(*number)
         assert arguments.choose_backend("auto", on("cuda")) == backend
     assert arguments.choose_backend("auto", on("cpu")) == "chunkwise"
-    wide = on("cuda", torch.float64)
-    assert arguments.choose_backend("auto", wide) == "chunkwise"
+    for refused in (on("cuda", torch.float64), on("cuda", channels=129)):
+        assert arguments.choose_backend("auto", refused) == "chunkwise"
+    monkeypatch.setattr(arguments, "find_spec", lambda name: None)
+    assert arguments.choose_backend("auto", on("cuda")) == "chunkwise"
 
 
 def test_auto_says_what_it_takes_once_and_why(capability, caplog):
@@ -148,6 +152,7 @@ def test_auto_says_what_it_takes_once_and_why(capability, caplog):
         (on("cuda"), "T4 has compute capability 7.5, below 8.0"),
         (on("meta"), "q is on meta, not on a CUDA device"),
         (on("cuda", torch.float64), "q has dtype torch.float64"),
+        (on("cuda", channels=129), r"129 channels \(K\), more than 128"),
     ],
 )
 def test_named_triton_says_why_it_cannot_run(
@@ -158,6 +163,19 @@ def test_named_triton_says_why_it_cannot_run(
     with pytest.raises(ValueError, match=reason) as error:
         arguments.choose_backend("triton", q)
     assert "'chunkwise' or 'reference'" in str(error.value)
+
+
+def test_interpreter_refuses_what_it_multiplies_wrongly(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    half = on("cpu", torch.bfloat16)
+    with pytest.raises(ValueError, match="which its interpreter gets wrong"):
+        arguments.choose_backend("triton", half)
+    assert arguments.choose_backend("triton", on("cpu")) == "triton"
+
+
+def test_operators_have_no_reference():
+    with pytest.raises(ValueError, match="'reference': the operators have"):
+        arguments.choose_backend("reference", on("cpu"))
 
 
 def test_float64_on_triton_is_an_error_of_the_public_function():
