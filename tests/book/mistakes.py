@@ -800,6 +800,76 @@ def gate_gradient_kernel(
     ],
 }
 
+MISTAKES_11 = {
+    1: [
+        # Tables written but never read.
+        "def break_even(K, V, size):\n    return K / size\n",
+        # Tables in the inputs' type.
+        "def break_even(K, V, size):\n    return K / 2\n",
+        # Right for bfloat16 only.
+        "def break_even(K, V, size):\n    return float(K)\n",
+        # The two widths exchanged.
+        "def break_even(K, V, size):\n    return 2 * V / size\n",
+    ],
+    2: [
+        # The second sweep reads nothing.
+        """\
+def thrifty(K, V, C, size):
+    return size * (8 * K + 3 * V) + 16 * K * V / C
+""",
+        # No gradients.
+        """\
+def thrifty(K, V, C, size):
+    return size * (8 * K + 4 * V) + 16 * K * V / C
+""",
+        # What is shipped: four tables.
+        """\
+def thrifty(K, V, C, size):
+    return size * (12 * K + 5 * V) + 32 * K * V / C
+""",
+        # A table for each token.
+        """\
+def thrifty(K, V, C, size):
+    return size * (12 * K + 5 * V) + 16 * K * V
+""",
+        # Tables as small as the inputs' numbers.
+        """\
+def thrifty(K, V, C, size):
+    return size * (12 * K + 5 * V + 4 * K * V / C)
+""",
+    ],
+    3: [
+        # Rounded down: too few programs.
+        """\
+def segments(B, T, H, C, processors):
+    wanted = 2 * processors // (B * H)
+    return max(1, min(wanted, math.ceil(T / C) // 4))
+""",
+        # As many as are wanted, however short.
+        """\
+def segments(B, T, H, C, processors):
+    return max(1, math.ceil(2 * processors / (B * H)))
+""",
+        # None at all for a small picture.
+        """\
+def segments(B, T, H, C, processors):
+    wanted = math.ceil(2 * processors / (B * H))
+    return min(wanted, math.ceil(T / C) // 4)
+""",
+        # One program for each multiprocessor.
+        """\
+def segments(B, T, H, C, processors):
+    wanted = math.ceil(processors / (B * H))
+    return max(1, min(wanted, math.ceil(T / C) // 4))
+""",
+        # As many as fit.
+        """\
+def segments(B, T, H, C, processors):
+    return max(1, math.ceil(T / C) // 4)
+""",
+    ],
+}
+
 MISTAKES = {
     (chapter, number): sources
     for chapter, exercises in (
@@ -813,6 +883,7 @@ MISTAKES = {
         (8, MISTAKES_08),
         (9, MISTAKES_09),
         (10, MISTAKES_10),
+        (11, MISTAKES_11),
     )
     for number, sources in exercises.items()
 }

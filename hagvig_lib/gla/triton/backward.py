@@ -178,9 +178,6 @@ def gradients_kernel(
 
         # Read again what registers cannot hold meanwhile; it is in a cache.
         tl.debug_barrier()
-        q_n, k_n, fwd, bwd = load_channels(
-            inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
-        )
         v_n = load(v, batch, head, token, column, T, V)
         do_n = load(grad, batch, head, token, column, T, V) * scale
         table = copies + first * BLOCK_V

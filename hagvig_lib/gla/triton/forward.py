@@ -9,7 +9,7 @@ writes the sum of both directions. One direction is the second sweep alone.
 import triton
 import triton.language as tl
 
-from .scores import chunk_scores
+from .scores import chunk_scores, load_channels, scores
 from .tiles import (
     advance,
     dot,
@@ -79,29 +79,32 @@ def forward_kernel(
             state = advance(state, k_n, v_n, decay, bwd, PRECISION)
         tl.debug_barrier()  # another thread may read what one has written
 
+    inputs = (q, k, log_gate_fwd, log_gate_bwd)
     state = load_state(initial_state, batch, head, row, column, K, V)
     for n in range(0, chunks):
         token = tokens_of(n, C, T, REVERSE)
-        score = chunk_scores(
-            (q, k, log_gate_fwd, log_gate_bwd),
-            batch,
-            head,
-            token,
-            T,
-            K,
-            BLOCK_K,
-            BOTH,
-            LIMIT,
-            PRECISION,
+        if BLOCK_K < WIDTH:
+            score = chunk_scores(
+                inputs,
+                batch,
+                head,
+                token,
+                T,
+                K,
+                BLOCK_K,
+                BOTH,
+                LIMIT,
+                PRECISION,
+            )
+        q_n, k_n, fwd, bwd = load_channels(
+            inputs, batch, head, token, 0, T, K, WIDTH, BOTH
         )
-        q_n = load(q, batch, head, token, row, T, K)
-        k_n = load(k, batch, head, token, row, T, K)
+        if BLOCK_K == WIDTH:
+            score = scores(q_n, k_n, fwd, bwd, BOTH, LIMIT, PRECISION)
         v_n = load(v, batch, head, token, column, T, V)
-        fwd = load(log_gate_fwd, batch, head, token, row, T, K)
         result = dot(score, v_n, PRECISION)
         result += dot(q_n * tl.exp(sum_through(fwd)), state, PRECISION)
         if BOTH:
-            bwd = load(log_gate_bwd, batch, head, token, row, T, K)
             copy = tl.load(copies + n * one)
             result += dot(q_n * tl.exp(sum_from(bwd)), copy, PRECISION)
         store(output, result * scale, batch, head, token, column, T, H, V)

@@ -1,11 +1,13 @@
 """Tensors in, tensors out: what the kernels are given and how many run."""
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
 
 from .backward import gradients_kernel, states_kernel
-from .configurations import configuration, padded
+from .configurations import BLOCK_K, configuration, padded
 from .forward import forward_kernel
 
 # Gates of a chunk that add up to less are multiplied level by level. Decays
@@ -36,7 +38,7 @@ def bidirectional(
         ValueError: K is more than 128.
     """
     gates = (log_gate_fwd, log_gate_bwd)
-    return _forward(q, k, v, gates, None, scale, reverse=False)[0]
+    return _forward(q, k, v, gates, None, None, scale, reverse=False)
 
 
 def one_direction(
@@ -53,7 +55,11 @@ def one_direction(
     Returns:
         Output [B, T, H, V], dtype of v; final state, float32.
     """
-    return _forward(q, k, v, (log_gate,), initial_state, scale, reverse)
+    final_state = _new_state(q, v)
+    output = _forward(
+        q, k, v, (log_gate,), initial_state, final_state, scale, reverse
+    )
+    return output, final_state
 
 
 def bidirectional_backward(
@@ -105,25 +111,24 @@ def _forward(
     v: Tensor,
     gates: tuple[Tensor, ...],
     initial_state: Tensor | None,
+    final_state: Tensor | None,
     scale: float,
     reverse: bool,
-) -> tuple[Tensor, Tensor | None]:
+) -> Tensor:
     both = len(gates) == 2
     plan = Plan("forward", q, v, both, reverse)
     output = torch.empty_like(v, memory_format=torch.contiguous_format)
-    final = None if both else _new_state(q, v)
+    arguments = [
+        *_views(q, k, v, gates[0], gates[-1]),
+        output,
+        *_views(initial_state),
+        final_state,
+        plan.new_tables(1 if both else 0),
+        scale,
+    ]
     with torch.cuda.device_of(q):
-        forward_kernel[plan.grid](
-            *_views(q, k, v, gates[0], gates[-1]),
-            output,
-            *_views(initial_state),
-            final,
-            plan.new_tables(1 if both else 0),
-            scale,
-            LIMIT=plan.limit,
-            **plan.options,
-        )
-    return output, final
+        forward_kernel[plan.grid](*arguments, **plan.score_options)
+    return output
 
 
 def _backward(
@@ -136,7 +141,7 @@ def _backward(
     initial_state: Tensor | None,
     scale: float,
     reverse: bool,
-) -> tuple[Tensor, ...]:
+) -> tuple[Any, ...]:
     both = len(gates) == 2
     plan = Plan("backward", q, v, both, reverse)
     inputs = _views(grad, q, k, v, gates[0], gates[-1])
@@ -144,27 +149,24 @@ def _backward(
     dinitial = None if both else _new_state(q, v)
     parts = [plan.new_parts(x) for x in (q, k, *gates)]
     dv = torch.empty_like(v, memory_format=torch.contiguous_format)
+    sweeps = [
+        *inputs,
+        *_views(initial_state, grad_state),
+        dinitial,
+        tables,
+        scale,
+    ]
+    chunks = [
+        *inputs,
+        *(parts[0], parts[1], dv, parts[2], parts[-1]),
+        tables,
+        scale,
+        q.shape[0],
+    ]
     with torch.cuda.device_of(q):
-        states_kernel[(*plan.grid, plan.blocks)](
-            *inputs,
-            *_views(initial_state, grad_state),
-            dinitial,
-            tables,
-            scale,
-            **plan.options,
-        )
+        states_kernel[(*plan.grid, plan.blocks)](*sweeps, **plan.options)
         gradients_kernel[(*plan.grid, plan.chunks)](
-            *inputs,
-            parts[0],
-            parts[1],
-            dv,
-            parts[2],
-            parts[-1],
-            tables,
-            scale,
-            q.shape[0],
-            LIMIT=plan.limit,
-            **plan.options,
+            *chunks, **plan.score_options
         )
     pairs = zip(parts, (q, k, *gates), strict=True)
     dq, dk, *dgates = (plan.whole(part, x) for part, x in pairs)
@@ -190,10 +192,10 @@ class Plan:
         self.q = q
         self.slices = triton.cdiv(values, chosen.block_v)
         self.chunks = triton.cdiv(tokens, chosen.chunk)
-        self.blocks = triton.cdiv(keys, chosen.block_k)
+        width = padded(keys)
+        self.blocks = triton.cdiv(width, BLOCK_K)
         self.grid = (batch * heads, self.slices)
         precision = _precision(q.dtype)
-        self.limit = LIMIT[precision]
         self.options = {
             "T": tokens,
             "H": heads,
@@ -202,12 +204,13 @@ class Plan:
             "BOTH": both,
             "REVERSE": reverse,
             "C": chosen.chunk,
-            "WIDTH": padded(keys),
-            "BLOCK_K": chosen.block_k,
+            "WIDTH": width,
+            "BLOCK_K": min(width, BLOCK_K),
             "BLOCK_V": chosen.block_v,
             "PRECISION": precision,
             "num_warps": chosen.warps,
         }
+        self.score_options = self.options | {"LIMIT": LIMIT[precision]}
 
     def new_tables(self, count: int) -> Tensor:
         """Scratch for `count` [K, V] tables at every chunk."""

@@ -51,10 +51,7 @@ def chunk_scores(
         q, k, fwd, bwd = load_channels(
             inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
         )
-        if is_mild(fwd, bwd, BOTH, LIMIT):
-            score += fast_scores(q, k, fwd, bwd, BOTH, PRECISION)
-        else:
-            score += exact_scores(q, k, fwd, bwd, BOTH, PRECISION)
+        score += scores(q, k, fwd, bwd, BOTH, LIMIT, PRECISION)
     return score
 
 
@@ -82,6 +79,24 @@ def load_channels(
 
 
 @triton.jit
+def scores(
+    q,
+    k,
+    fwd,
+    bwd,
+    BOTH: tl.constexpr,
+    LIMIT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """[C, C] scores from q, k and log gates [C, K]."""
+    if is_mild(fwd, bwd, BOTH, LIMIT):
+        score = fast_scores(q, k, fwd, bwd, BOTH, PRECISION)
+    else:
+        score = exact_scores(q, k, fwd, bwd, BOTH, PRECISION)
+    return score
+
+
+@triton.jit
 def is_mild(fwd, bwd, BOTH: tl.constexpr, LIMIT: tl.constexpr):
     """Whether no channel's log gates add up to less than -LIMIT."""
     lowest = tl.min(tl.sum(fwd, 0), 0)
@@ -92,7 +107,7 @@ def is_mild(fwd, bwd, BOTH: tl.constexpr, LIMIT: tl.constexpr):
 
 @triton.jit
 def fast_scores(q, k, fwd, bwd, BOTH: tl.constexpr, PRECISION: tl.constexpr):
-    """[C, C] scores from q, k and log gates [C, K]."""
+    """As `scores`, for mild gates."""
     C: tl.constexpr = q.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     decay = sum_through(fwd)
@@ -112,7 +127,7 @@ def fast_gradients(
     """Gradients of q, k and both gates from that of the scores [C, C]."""
     C: tl.constexpr = q.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    twice = tl.sum(tl.where(i == j, grad, 0.0), 1)[:, None]
+    twice = tl.sum(tl.where(i == j, grad, 0.0), 1, keep_dims=True)
     if BOTH:
         twice *= 2
     decay = sum_through(fwd)
@@ -137,10 +152,10 @@ def fast_gradients(
 
 @triton.jit
 def exact_scores(q, k, fwd, bwd, BOTH: tl.constexpr, PRECISION: tl.constexpr):
-    """As `fast_scores`, for any gates in [-inf, 0]."""
+    """As `scores`, for any gates in [-inf, 0]."""
     C: tl.constexpr = q.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    itself = tl.sum(q * k, 1)[:, None]
+    itself = tl.sum(q * k, 1, keep_dims=True)
     if BOTH:
         itself *= 2
     score = tl.where(i == j, itself, 0.0)
@@ -158,7 +173,7 @@ def exact_gradients(
     """As `fast_gradients`, for any gates; 0 for a gate of -inf."""
     C: tl.constexpr = q.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    twice = tl.sum(tl.where(i == j, grad, 0.0), 1)[:, None]
+    twice = tl.sum(tl.where(i == j, grad, 0.0), 1, keep_dims=True)
     if BOTH:
         twice *= 2
     dq, dk = twice * k, twice * q
