@@ -193,7 +193,7 @@ def test_strong_gates_in_some_channels_leave_the_others_alone():
 
 def test_more_channels_than_the_kernels_take_are_refused():
     q = torch.zeros(1, 2, 1, 129, device=DEVICE)
-    with pytest.raises(ValueError, match="129 channels .*more than 128.*chunk"):
+    with pytest.raises(ValueError, match=r"129 channels .* than 128.*chunk"):
         bidirectional_gla(q, q, q, q, q, backend="triton")
 
 

@@ -33,7 +33,7 @@ TABLE = {
     ("forward", 16, 2): Configuration(32, 64, 4),
     ("forward", 32, 2): Configuration(32, 64, 4),
     ("forward", 64, 2): Configuration(16, 32, 4),
-    ("forward", 128, 2): Configuration(16, 64, 8),
+    ("forward", 128, 2): Configuration(16, 32, 8),
     ("forward", 16, 4): Configuration(32, 32, 8),
     ("forward", 32, 4): Configuration(32, 32, 8),
     ("forward", 64, 4): Configuration(16, 32, 8),
