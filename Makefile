@@ -9,7 +9,7 @@ BASE_PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; \
 	do $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo $$python && break; done)
 
-.PHONY: environment book test seeds lint experiments serve colab lock clean
+.PHONY: environment book test seeds lint experiments bench serve colab lock clean
 
 environment: $(INSTALLED)
 
@@ -39,6 +39,10 @@ seeds: environment
 # `make experiments STUDIES="closing breadth"` runs those alone.
 experiments: environment
 	OMP_NUM_THREADS=1 $(PYTHON) -m hagvig_lib.measure.experiments $(STUDIES)
+
+# What gated linear attention costs here, on the CPU and on a GPU if any.
+bench: environment
+	OMP_NUM_THREADS=1 $(PYTHON) -m hagvig_lib.measure.experiments gla
 
 lint: environment
 	$(PYTHON) -m ruff check .

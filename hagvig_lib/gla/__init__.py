@@ -14,27 +14,15 @@ B batch, T tokens, H heads, K and V channels of a head. Tokens stand before
 heads, as linear layers leave them: no transpose on the way in or out.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from . import reference
-from .arguments import check_gate, check_tensors
+from . import operators, reference
+from .arguments import check_backend, check_gate, check_tensors
 
 __all__ = ["bidirectional_gla", "gla"]
-
-
-class _Backend(NamedTuple):
-    one_direction: Callable[..., tuple[Tensor, Tensor]]
-    both_directions: Callable[..., Tensor]
-
-
-_BACKENDS = {
-    "reference": _Backend(reference.recurrent, reference.bidirectional),
-}
 
 
 @overload
@@ -101,7 +89,11 @@ def gla(
             (the last one if reverse), zero if None.
         return_state: also return the state after the last token visited,
             to continue with the next piece of the sequence.
-        backend: "reference", or "auto" for the best there is.
+        backend: "chunkwise" on any device; "triton" on CUDA devices of
+            compute capability 8.0 or above (float32, bfloat16, float16; at
+            most 128 channels);
+            "reference", the recurrence, which alone can be differentiated
+            twice; "auto" for "triton" where it runs, else "chunkwise".
         check: whether to look for positive or NaN gates. None looks in eager
             mode on the CPU only: elsewhere it costs a synchronisation or a
             graph break.
@@ -112,20 +104,30 @@ def gla(
 
     Raises:
         ValueError: shapes, dtypes or devices disagree, a gate is positive,
-            or the backend is unknown; names the argument and both values.
+            or the backend is unknown or cannot run there; names the argument
+            and both values.
+        NotImplementedError: a second derivative is taken, but not of
+            "reference".
     """
+    check_backend(backend)
     check_tensors(q, k, v, {"log_gate": log_gate}, initial_state)
     if _should_check(check, q):
         check_gate("log_gate", log_gate)
-    with _without_autocast(q):
-        output, state = _resolve(backend).one_direction(
-            q,
-            k,
-            v,
-            log_gate,
-            scale=_default_scale(scale, q),
-            reverse=reverse,
-            initial_state=initial_state,
+    scale = _default_scale(scale, q)
+    if backend == "reference":
+        with operators.without_autocast(q):
+            output, state = reference.recurrent(
+                q,
+                k,
+                v,
+                log_gate,
+                scale=scale,
+                reverse=reverse,
+                initial_state=initial_state,
+            )
+    else:
+        output, state = operators.gla(
+            q, k, v, log_gate, initial_state, scale, reverse, backend
         )
     output = output.to(v.dtype)
     return (output, state) if return_state else output
@@ -163,38 +165,25 @@ def bidirectional_gla(
         ValueError: as `gla`.
     """
     gates = {"log_gate_fwd": log_gate_fwd, "log_gate_bwd": log_gate_bwd}
+    check_backend(backend)
     check_tensors(q, k, v, gates)
     if _should_check(check, q):
         for name, gate in gates.items():
             check_gate(name, gate)
     scale = _default_scale(scale, q)
-    with _without_autocast(q):
-        output = _resolve(backend).both_directions(
-            q, k, v, log_gate_fwd, log_gate_bwd, scale=scale
-        )
+    inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
+    if backend == "reference":
+        with operators.without_autocast(q):
+            output = reference.bidirectional(*inputs, scale=scale)
+    else:
+        output = operators.bidirectional_gla(*inputs, scale, backend)
     return output.to(v.dtype)
-
-
-def _resolve(backend: str) -> _Backend:
-    name = "reference" if backend == "auto" else backend
-    if name not in _BACKENDS:
-        known = ", ".join(["auto", *_BACKENDS])
-        raise ValueError(f"backend is {backend!r}: choose one of {known}")
-    return _BACKENDS[name]
 
 
 def _should_check(check: bool | None, q: Tensor) -> bool:
     if check is not None:
         return check
     return q.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _without_autocast(q: Tensor) -> AbstractContextManager:
-    """Autocast would form the products in half precision."""
-    device = q.device.type
-    if torch.amp.is_autocast_available(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def _default_scale(scale: float | None, q: Tensor) -> float:

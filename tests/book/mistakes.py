@@ -422,6 +422,454 @@ def wall(log_gate_fwd, log_gate_bwd, border):
     ],
 }
 
+MISTAKES_08 = {
+    1: [
+        # The first chunk's decay on the second one's write.
+        """\
+def join(first, second):
+    (d1, w1), (d2, w2) = first, second
+    return d1 * d2, d1[:, None] * w2 + w1
+""",
+        # The first write passes the second chunk undimmed.
+        """\
+def join(first, second):
+    (d1, w1), (d2, w2) = first, second
+    return d1 * d2, w1 + w2
+""",
+        # Decays as if they were logarithms.
+        """\
+def join(first, second):
+    (d1, w1), (d2, w2) = first, second
+    return d1 + d2, d2[:, None] * w1 + w2
+""",
+        # The first write passes its own chunk once more.
+        """\
+def join(first, second):
+    (d1, w1), (d2, w2) = first, second
+    return d1 * d2, (d1 * d2)[:, None] * w1 + w2
+""",
+    ],
+    2: [
+        # Where the two terms of the product count are equal.
+        "def leanest_chunk(K, V):\n    return 2 * K * V / (K + V)",
+        # The root forgotten.
+        "def leanest_chunk(K, V):\n    return float(K * V)",
+        # The mean of the widths.
+        "def leanest_chunk(K, V):\n    return (K + V) / 2",
+    ],
+    3: [
+        # Chapter 7: rows minus columns.
+        """\
+def gate_gradient(E):
+    return (E.sum(1) - E.sum(0)).flip(0).cumsum(0).flip(0)
+""",
+        # The gate's own write included.
+        """\
+def gate_gradient(E):
+    return E.flip(0).cumsum(0).flip(0).cumsum(1).diagonal()
+""",
+        # The gate's own read left out.
+        """\
+def gate_gradient(E):
+    sums = [E[m + 1 :, :m].sum() for m in range(len(E))]
+    return torch.stack(sums)
+""",
+        # A rectangle as the difference of two sums.
+        """\
+def gate_gradient(E):
+    sums = [E[m:].sum() - E[m:, m:].sum() for m in range(len(E))]
+    return torch.stack(sums)
+""",
+        # Nothing for the first gate, so all of them move up.
+        """\
+def gate_gradient(E):
+    return E.flip(0).cumsum(0).flip(0).cumsum(1).diagonal(-1)
+""",
+    ],
+}
+
+MISTAKES_09 = {
+    1: [
+        # Both readings of the token itself.
+        """\
+def once(output, q, k, v, scale):
+    return output - 2 * scale * (q * k).sum(-1, keepdim=True) * v
+""",
+        # Without the scale.
+        """\
+def once(output, q, k, v, scale):
+    return output - (q * k).sum(-1, keepdim=True) * v
+""",
+        # ViG's mean, where the diagonal still weighs twice the rest.
+        "def once(output, q, k, v, scale):\n    return output / 2",
+        # The value alone, which was right in row_means.
+        "def once(output, q, k, v, scale):\n    return output - v",
+        # Right, but in place.
+        """\
+def once(output, q, k, v, scale):
+    output -= scale * (q * k).sum(-1, keepdim=True) * v
+    return output
+""",
+    ],
+    2: [
+        # Forgets that a row has many tokens.
+        """\
+def half_life_for(width, rows, weight):
+    return -rows / math.log2(weight)
+""",
+        # The sign.
+        """\
+def half_life_for(width, rows, weight):
+    return rows * width / math.log2(weight)
+""",
+        # The natural logarithm: right for no weight.
+        """\
+def half_life_for(width, rows, weight):
+    return -rows * width / math.log(weight)
+""",
+        # Right for one half only.
+        "def half_life_for(width, rows, weight):\n    return rows * width",
+    ],
+    3: [
+        # The right addresses, but every token dims all of them.
+        """\
+def see_down(height, width, half_life):
+    k = torch.eye(width).repeat(height, 1)[None, :, None]
+    return k, k, torch.full_like(k, -math.log(2) / half_life)
+""",
+        # Dims the other columns instead of its own.
+        """\
+def see_down(height, width, half_life):
+    k = torch.eye(width).repeat(height, 1)[None, :, None]
+    return k, k, -math.log(2) / half_life * (1 - k)
+""",
+        # Neighbours in the sequence share an address.
+        """\
+def see_down(height, width, half_life):
+    k = torch.eye(width).repeat_interleave(height, 0)[None, :, None]
+    return k, k, -math.log(2) / half_life * k
+""",
+        # Half-life in tokens.
+        """\
+def see_down(height, width, half_life):
+    k = torch.eye(width).repeat(height, 1)[None, :, None]
+    return k, k, -math.log(2) / (half_life * width) * k
+""",
+        # A gate where its logarithm is wanted.
+        """\
+def see_down(height, width, half_life):
+    k = torch.eye(width).repeat(height, 1)[None, :, None]
+    return k, k, 0.5 ** (k / half_life)
+""",
+    ],
+}
+
+MISTAKES_10 = {
+    1: [
+        # The last block runs over the end.
+        """\
+@triton.jit
+def gate_kernel(x, logits, out, N, C, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.sigmoid(tl.load(logits + i % C))
+    tl.store(out + i, tl.load(x + i) * gate)
+""",
+        # Loads are masked, the store is not.
+        """\
+@triton.jit
+def gate_kernel(x, logits, out, N, C, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.sigmoid(tl.load(logits + i % C))
+    tl.store(out + i, tl.load(x + i, mask=i < N) * gate)
+""",
+        # One element too many.
+        """\
+@triton.jit
+def gate_kernel(x, logits, out, N, C, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.sigmoid(tl.load(logits + i % C))
+    tl.store(out + i, tl.load(x + i) * gate, mask=i <= N)
+""",
+        # Channels first.
+        """\
+@triton.jit
+def gate_kernel(x, logits, out, N, C, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.sigmoid(tl.load(logits + i // (N // C), mask=i < N))
+    tl.store(out + i, tl.load(x + i, mask=i < N) * gate, mask=i < N)
+""",
+        # Every program does the first block.
+        """\
+@triton.jit
+def gate_kernel(x, logits, out, N, C, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    gate = tl.sigmoid(tl.load(logits + i % C))
+    tl.store(out + i, tl.load(x + i) * gate, mask=i < N)
+""",
+    ],
+    2: [
+        # The mean over the padded block.
+        """\
+@triton.jit
+def rms_norm_kernel(
+    x, out, stride_b, stride_t, stride_h, T, H, V, eps, BLOCK: tl.constexpr
+):
+    me = tl.program_id(0)
+    c = tl.arange(0, BLOCK)
+    at = me // (H * T) * stride_b + me // H % T * stride_t + me % H * stride_h
+    row = tl.load(x + at + c, mask=c < V, other=0.0)
+    mean = tl.sum(row * row, axis=0) / BLOCK
+    tl.store(out + me * V + c, row / tl.sqrt(mean + eps), mask=c < V)
+""",
+        # The view taken for contiguous.
+        """\
+@triton.jit
+def rms_norm_kernel(
+    x, out, stride_b, stride_t, stride_h, T, H, V, eps, BLOCK: tl.constexpr
+):
+    me = tl.program_id(0)
+    c = tl.arange(0, BLOCK)
+    row = tl.load(x + me * V + c, mask=c < V, other=0.0)
+    mean = tl.sum(row * row, axis=0) / V
+    tl.store(out + me * V + c, row / tl.sqrt(mean + eps), mask=c < V)
+""",
+        # What the mask hides is left to chance.
+        """\
+@triton.jit
+def rms_norm_kernel(
+    x, out, stride_b, stride_t, stride_h, T, H, V, eps, BLOCK: tl.constexpr
+):
+    me = tl.program_id(0)
+    c = tl.arange(0, BLOCK)
+    at = me // (H * T) * stride_b + me // H % T * stride_t + me % H * stride_h
+    row = tl.load(x + at + c, mask=c < V)
+    mean = tl.sum(row * row, axis=0) / V
+    tl.store(out + me * V + c, row / tl.sqrt(mean + eps), mask=c < V)
+""",
+        # The store is not masked; in order, the next program repairs it.
+        """\
+@triton.jit
+def rms_norm_kernel(
+    x, out, stride_b, stride_t, stride_h, T, H, V, eps, BLOCK: tl.constexpr
+):
+    me = tl.program_id(0)
+    c = tl.arange(0, BLOCK)
+    at = me // (H * T) * stride_b + me // H % T * stride_t + me % H * stride_h
+    row = tl.load(x + at + c, mask=c < V, other=0.0)
+    mean = tl.sum(row * row, axis=0) / V
+    tl.store(out + me * V + c, row / tl.sqrt(mean + eps))
+""",
+        # Tokens fastest.
+        """\
+@triton.jit
+def rms_norm_kernel(
+    x, out, stride_b, stride_t, stride_h, T, H, V, eps, BLOCK: tl.constexpr
+):
+    me = tl.program_id(0)
+    c = tl.arange(0, BLOCK)
+    at = me // (H * T) * stride_b + me % T * stride_t + me // T % H * stride_h
+    row = tl.load(x + at + c, mask=c < V, other=0.0)
+    mean = tl.sum(row * row, axis=0) / V
+    tl.store(out + me * V + c, row / tl.sqrt(mean + eps), mask=c < V)
+""",
+    ],
+    3: [
+        # From the first token to the last.
+        """\
+@triton.jit
+def scan_kernel(x, log_gate, out, T, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    state = tl.zeros([BLOCK], dtype=out.dtype.element_ty)
+    for t in range(T):
+        gate = tl.exp(tl.load(log_gate + t * C + c, mask=inside, other=0.0))
+        state = gate * state + tl.load(x + t * C + c, mask=inside, other=0.0)
+        tl.store(out + t * C + c, state, mask=inside)
+""",
+        # The gate dims the token's own write too.
+        """\
+@triton.jit
+def scan_kernel(x, log_gate, out, T, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    state = tl.zeros([BLOCK], dtype=out.dtype.element_ty)
+    for step in range(T):
+        here = (T - 1 - step) * C + c
+        gate = tl.exp(tl.load(log_gate + here, mask=inside, other=0.0))
+        state = gate * (state + tl.load(x + here, mask=inside, other=0.0))
+        tl.store(out + here, state, mask=inside)
+""",
+        # The gate without its exponential.
+        """\
+@triton.jit
+def scan_kernel(x, log_gate, out, T, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    state = tl.zeros([BLOCK], dtype=out.dtype.element_ty)
+    for step in range(T):
+        here = (T - 1 - step) * C + c
+        gate = tl.load(log_gate + here, mask=inside, other=0.0)
+        state = gate * state + tl.load(x + here, mask=inside, other=0.0)
+        tl.store(out + here, state, mask=inside)
+""",
+        # Without a mask: a program's last channels are the next row's first.
+        """\
+@triton.jit
+def scan_kernel(x, log_gate, out, T, C, BLOCK: tl.constexpr):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    state = tl.zeros([BLOCK], dtype=out.dtype.element_ty)
+    for step in range(T):
+        here = (T - 1 - step) * C + c
+        gate = tl.exp(tl.load(log_gate + here))
+        state = gate * state + tl.load(x + here)
+        tl.store(out + here, state)
+""",
+    ],
+    4: [
+        # Carried on without the gate.
+        """\
+@triton.jit
+def gate_gradient_kernel(
+    states, log_gate, grad, d_log_gate, T, C, BLOCK: tl.constexpr
+):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    total = tl.zeros([BLOCK], dtype=d_log_gate.dtype.element_ty)
+    for step in range(T):
+        t = T - 1 - step
+        here = t * C + c
+        total = total + tl.load(grad + here, mask=inside, other=0.0)
+        gate = tl.exp(tl.load(log_gate + here, mask=inside, other=0.0))
+        earlier = inside & (t > 0)
+        before = tl.load(states + here - C, mask=earlier, other=0.0)
+        tl.store(d_log_gate + here, total * gate * before, mask=inside)
+""",
+        # The token's own state for the one before it.
+        """\
+@triton.jit
+def gate_gradient_kernel(
+    states, log_gate, grad, d_log_gate, T, C, BLOCK: tl.constexpr
+):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    carried = tl.zeros([BLOCK], dtype=d_log_gate.dtype.element_ty)
+    for step in range(T):
+        here = (T - 1 - step) * C + c
+        total = carried + tl.load(grad + here, mask=inside, other=0.0)
+        gate = tl.exp(tl.load(log_gate + here, mask=inside, other=0.0))
+        carried = gate * total
+        state = tl.load(states + here, mask=inside, other=0.0)
+        tl.store(d_log_gate + here, carried * state, mask=inside)
+""",
+        # By the gate, not by its logarithm.
+        """\
+@triton.jit
+def gate_gradient_kernel(
+    states, log_gate, grad, d_log_gate, T, C, BLOCK: tl.constexpr
+):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    carried = tl.zeros([BLOCK], dtype=d_log_gate.dtype.element_ty)
+    for step in range(T):
+        t = T - 1 - step
+        here = t * C + c
+        total = carried + tl.load(grad + here, mask=inside, other=0.0)
+        gate = tl.exp(tl.load(log_gate + here, mask=inside, other=0.0))
+        carried = gate * total
+        earlier = inside & (t > 0)
+        before = tl.load(states + here - C, mask=earlier, other=0.0)
+        tl.store(d_log_gate + here, total * before, mask=inside)
+""",
+        # Reads in front of the first token.
+        """\
+@triton.jit
+def gate_gradient_kernel(
+    states, log_gate, grad, d_log_gate, T, C, BLOCK: tl.constexpr
+):
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < C
+    carried = tl.zeros([BLOCK], dtype=d_log_gate.dtype.element_ty)
+    for step in range(T):
+        here = (T - 1 - step) * C + c
+        total = carried + tl.load(grad + here, mask=inside, other=0.0)
+        gate = tl.exp(tl.load(log_gate + here, mask=inside, other=0.0))
+        carried = gate * total
+        before = tl.load(states + here - C, mask=inside, other=0.0)
+        tl.store(d_log_gate + here, carried * before, mask=inside)
+""",
+    ],
+}
+
+MISTAKES_11 = {
+    1: [
+        # Tables written but never read.
+        "def break_even(K, V, size):\n    return K / size\n",
+        # Tables in the inputs' type.
+        "def break_even(K, V, size):\n    return K / 2\n",
+        # Right for bfloat16 only.
+        "def break_even(K, V, size):\n    return float(K)\n",
+        # The two widths exchanged.
+        "def break_even(K, V, size):\n    return 2 * V / size\n",
+    ],
+    2: [
+        # The second sweep reads nothing.
+        """\
+def thrifty(K, V, C, size):
+    return size * (8 * K + 3 * V) + 16 * K * V / C
+""",
+        # No gradients.
+        """\
+def thrifty(K, V, C, size):
+    return size * (8 * K + 4 * V) + 16 * K * V / C
+""",
+        # What is shipped: four tables.
+        """\
+def thrifty(K, V, C, size):
+    return size * (12 * K + 5 * V) + 32 * K * V / C
+""",
+        # A table for each token.
+        """\
+def thrifty(K, V, C, size):
+    return size * (12 * K + 5 * V) + 16 * K * V
+""",
+        # Tables as small as the inputs' numbers.
+        """\
+def thrifty(K, V, C, size):
+    return size * (12 * K + 5 * V + 4 * K * V / C)
+""",
+    ],
+    3: [
+        # Rounded down: too few programs.
+        """\
+def segments(B, T, H, C, processors):
+    wanted = 2 * processors // (B * H)
+    return max(1, min(wanted, math.ceil(T / C) // 4))
+""",
+        # As many as are wanted, however short.
+        """\
+def segments(B, T, H, C, processors):
+    return max(1, math.ceil(2 * processors / (B * H)))
+""",
+        # None at all for a small picture.
+        """\
+def segments(B, T, H, C, processors):
+    wanted = math.ceil(2 * processors / (B * H))
+    return min(wanted, math.ceil(T / C) // 4)
+""",
+        # One program for each multiprocessor.
+        """\
+def segments(B, T, H, C, processors):
+    wanted = math.ceil(processors / (B * H))
+    return max(1, min(wanted, math.ceil(T / C) // 4))
+""",
+        # As many as fit.
+        """\
+def segments(B, T, H, C, processors):
+    return max(1, math.ceil(T / C) // 4)
+""",
+    ],
+}
+
 MISTAKES = {
     (chapter, number): sources
     for chapter, exercises in (
@@ -432,6 +880,10 @@ MISTAKES = {
         (5, MISTAKES_05),
         (6, MISTAKES_06),
         (7, MISTAKES_07),
+        (8, MISTAKES_08),
+        (9, MISTAKES_09),
+        (10, MISTAKES_10),
+        (11, MISTAKES_11),
     )
     for number, sources in exercises.items()
 }

@@ -9,13 +9,19 @@ from gla_definition import draw
 from hagvig_lib.gla import bidirectional_gla, gla
 from hagvig_lib.gla.reference import parallel
 
+BACKEND = pytest.mark.parametrize("backend", ["reference", "chunkwise"])
+
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("gate", ["vig", "plain"])
 @pytest.mark.parametrize(
     "form",
-    [partial(gla, return_state=True), partial(parallel, scale=0.7)],
-    ids=["gla", "parallel"],
+    [
+        partial(gla, return_state=True, backend="reference"),
+        partial(gla, return_state=True, backend="chunkwise"),
+        partial(parallel, scale=0.7),
+    ],
+    ids=["reference", "chunkwise", "parallel"],
 )
 def test_gradient_of_every_input(form, gate, reverse):
     def run(q, k, v, log_gate, state):
@@ -25,16 +31,19 @@ def test_gradient_of_every_input(form, gate, reverse):
     assert torch.autograd.gradcheck(run, inputs)
 
 
-def test_gradient_of_every_input_in_both_directions():
+@BACKEND
+def test_gradient_of_every_input_in_both_directions(backend):
     q, k, v, forward, _ = draw(tokens=4)
     backward = draw(tokens=4, seed=1)[3]
     inputs = [x.requires_grad_() for x in (q, k, v, forward, backward)]
-    assert torch.autograd.gradcheck(bidirectional_gla, inputs)
+    run = partial(bidirectional_gla, backend=backend)
+    assert torch.autograd.gradcheck(run, inputs)
 
 
-def test_gradient_of_an_infinite_gate_is_zero():
+@BACKEND
+def test_gradient_of_an_infinite_gate_is_zero(backend):
     inputs = [x.requires_grad_() for x in draw(tokens=17, gate="reset")]
-    output = gla(*inputs[:4], initial_state=inputs[4])
+    output = gla(*inputs[:4], initial_state=inputs[4], backend=backend)
     gradients = torch.autograd.grad(output.square().sum(), inputs)
     assert all(g.isfinite().all() for g in gradients)
     closed = torch.isneginf(inputs[3])

@@ -1,0 +1,251 @@
+"""Tensors in, tensors out: what the kernels are given and how many run."""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from .backward import gradients_kernel, states_kernel
+from .configurations import BLOCK_K, configuration, padded
+from .forward import forward_kernel
+
+# Gates of a chunk that add up to less are multiplied level by level. Decays
+# up to exp(limit) are formed otherwise, with a relative error of limit * eps:
+# float32 is to be right to 1e-6, the rest only to stay in range.
+LIMIT = {"ieee": 16.0, "tf32": 80.0, "bf16": 80.0}
+
+
+def bidirectional(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_gate_fwd: Tensor,
+    log_gate_bwd: Tensor,
+    scale: float,
+) -> Tensor:
+    """Sum of both scans.
+
+    Args:
+        q, k, log_gate_fwd, log_gate_bwd: [B, T, H, K], any strides.
+        v: [B, T, H, V], any strides.
+        scale: factor on the output.
+
+    Returns:
+        [B, T, H, V], dtype of v.
+
+    Raises:
+        ValueError: K is more than 128.
+    """
+    gates = (log_gate_fwd, log_gate_bwd)
+    return _forward(q, k, v, gates, None, None, scale, reverse=False)
+
+
+def one_direction(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_gate: Tensor,
+    initial_state: Tensor | None,
+    scale: float,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """One scan; arguments as in `bidirectional`, states [B, H, K, V].
+
+    Returns:
+        Output [B, T, H, V], dtype of v; final state, float32.
+    """
+    final_state = _new_state(q, v)
+    output = _forward(
+        q, k, v, (log_gate,), initial_state, final_state, scale, reverse
+    )
+    return output, final_state
+
+
+def bidirectional_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_gate_fwd: Tensor,
+    log_gate_bwd: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and both gates, each in its input's dtype.
+
+    Args:
+        grad: of the output, [B, T, H, V], any strides.
+    """
+    gates = (log_gate_fwd, log_gate_bwd)
+    return _backward(grad, None, q, k, v, gates, None, scale, reverse=False)
+
+
+def one_direction_backward(
+    grad: Tensor,
+    grad_state: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_gate: Tensor,
+    initial_state: Tensor | None,
+    scale: float,
+    reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, the gate and the initial state.
+
+    Args:
+        grad: of the output, [B, T, H, V].
+        grad_state: of the final state, [B, H, K, V].
+
+    Returns:
+        The gradients, each in its input's dtype; the state's in float32.
+    """
+    return _backward(
+        grad, grad_state, q, k, v, (log_gate,), initial_state, scale, reverse
+    )
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: tuple[Tensor, ...],
+    initial_state: Tensor | None,
+    final_state: Tensor | None,
+    scale: float,
+    reverse: bool,
+) -> Tensor:
+    both = len(gates) == 2
+    plan = Plan("forward", q, v, both, reverse)
+    output = torch.empty_like(v, memory_format=torch.contiguous_format)
+    arguments = [
+        *_views(q, k, v, gates[0], gates[-1]),
+        output,
+        *_views(initial_state),
+        final_state,
+        plan.new_tables(1 if both else 0),
+        scale,
+    ]
+    with torch.cuda.device_of(q):
+        forward_kernel[plan.grid](*arguments, **plan.score_options)
+    return output
+
+
+def _backward(
+    grad: Tensor,
+    grad_state: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gates: tuple[Tensor, ...],
+    initial_state: Tensor | None,
+    scale: float,
+    reverse: bool,
+) -> tuple[Any, ...]:
+    both = len(gates) == 2
+    plan = Plan("backward", q, v, both, reverse)
+    inputs = _views(grad, q, k, v, gates[0], gates[-1])
+    tables = plan.new_tables(4 if both else 2)
+    dinitial = None if both else _new_state(q, v)
+    parts = [plan.new_parts(x) for x in (q, k, *gates)]
+    dv = torch.empty_like(v, memory_format=torch.contiguous_format)
+    sweeps = [
+        *inputs,
+        *_views(initial_state, grad_state),
+        dinitial,
+        tables,
+        scale,
+    ]
+    chunks = [
+        *inputs,
+        *(parts[0], parts[1], dv, parts[2], parts[-1]),
+        tables,
+        scale,
+        q.shape[0],
+    ]
+    with torch.cuda.device_of(q):
+        states_kernel[(*plan.grid, plan.blocks)](*sweeps, **plan.options)
+        gradients_kernel[(*plan.grid, plan.chunks)](
+            *chunks, **plan.score_options
+        )
+    pairs = zip(parts, (q, k, *gates), strict=True)
+    dq, dk, *dgates = (plan.whole(part, x) for part, x in pairs)
+    if dinitial is None:
+        return dq, dk, dv, *dgates
+    return dq, dk, dv, *dgates, dinitial
+
+
+class Plan:
+    """How programs cover the heads and columns of q and v."""
+
+    def __init__(
+        self, kernel: str, q: Tensor, v: Tensor, both: bool, reverse: bool
+    ) -> None:
+        batch, tokens, heads, keys = q.shape
+        values = v.shape[-1]
+        if keys > 128:
+            raise ValueError(
+                f"q has shape {list(q.shape)}: the backend 'triton' takes at "
+                "most 128 channels (K); pass backend='chunkwise'"
+            )
+        chosen = configuration(kernel, keys, values, q.element_size())
+        self.q = q
+        self.slices = triton.cdiv(values, chosen.block_v)
+        self.chunks = triton.cdiv(tokens, chosen.chunk)
+        width = padded(keys)
+        self.blocks = triton.cdiv(width, BLOCK_K)
+        self.grid = (batch * heads, self.slices)
+        precision = _precision(q.dtype)
+        self.options = {
+            "T": tokens,
+            "H": heads,
+            "K": keys,
+            "V": values,
+            "BOTH": both,
+            "REVERSE": reverse,
+            "C": chosen.chunk,
+            "WIDTH": width,
+            "BLOCK_K": min(width, BLOCK_K),
+            "BLOCK_V": chosen.block_v,
+            "PRECISION": precision,
+            "num_warps": chosen.warps,
+        }
+        self.score_options = self.options | {"LIMIT": LIMIT[precision]}
+
+    def new_tables(self, count: int) -> Tensor:
+        """Scratch for `count` [K, V] tables at every chunk."""
+        table = self.options["WIDTH"], self.options["BLOCK_V"]
+        shape = (*self.grid, count, self.chunks, *table)
+        return self.q.new_empty(shape, dtype=torch.float32)
+
+    def new_parts(self, x: Tensor) -> Tensor:
+        """Where each slice writes its part of a gradient of x."""
+        dtype = x.dtype if self.slices == 1 else torch.float32
+        shape = (self.slices * x.shape[0], *x.shape[1:])
+        return x.new_empty(shape, dtype=dtype)
+
+    def whole(self, parts: Tensor, x: Tensor) -> Tensor:
+        """The gradient of x, its parts added in a fixed order."""
+        if self.slices == 1:
+            return parts
+        return parts.view(self.slices, *x.shape).sum(0).to(x.dtype)
+
+
+def _views(*tensors: Tensor | None) -> list[tuple | None]:
+    """What the kernels' `load` takes: pointer and strides."""
+    return [None if x is None else (x, *x.stride()) for x in tensors]
+
+
+def _new_state(q: Tensor, v: Tensor) -> Tensor:
+    batch, _, heads, keys = q.shape
+    return q.new_empty((batch, heads, keys, v.shape[-1]), dtype=torch.float32)
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """What tiles are multiplied in; sums are float32 always."""
+    if dtype == torch.bfloat16:
+        return "bf16"
+    if dtype == torch.float16:
+        return "tf32"  # its range: decayed keys exceed 65504
+    highest = torch.get_float32_matmul_precision() == "highest"
+    return "ieee" if highest else "tf32"
