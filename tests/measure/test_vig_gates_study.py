@@ -1,0 +1,80 @@
+"""The study of gates on a scan trains and prunes what it says."""
+
+import json
+
+import pytest
+import torch
+
+from hagvig_lib.gates import gate_parameters, named_gates
+from hagvig_lib.measure.studies import resolution_transfer as shared
+from hagvig_lib.measure.studies import vig_gates as study
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(study, "EPOCHS", 1)
+    monkeypatch.setattr(shared, "IMAGES", 200)
+    monkeypatch.setattr(shared, "TEST", 50)
+
+
+def test_gates_are_at_four_kinds_of_sites_in_every_block():
+    sites = list(named_gates(study.network("joint")))
+    kinds = [
+        [site for site in sites if site.endswith(slot)]
+        for slot in study.SITES.values()
+    ]
+    assert [len(kind) for kind in kinds] == [3, 3, 3, 3]
+    assert {site for kind in kinds for site in kind} == set(sites)
+
+
+@pytest.mark.parametrize("arm", study.ARMS)
+def test_arms_of_one_seed_start_from_the_same_weights(arm):
+    torch.manual_seed(2)
+    plain = study.network("ungated").state_dict()
+    torch.manual_seed(2)
+    weights = study.network(arm).state_dict()
+    for name, weight in plain.items():
+        assert torch.equal(weight, weights[name])
+
+
+@pytest.mark.parametrize("arm", study.ARMS)
+def test_gates_move_where_they_are_to_learn(short, arm):
+    net = study.network(arm)
+    before = [logits.detach().clone() for logits in gate_parameters(net)]
+    study.learn(net, arm, seed=1)
+    after = gate_parameters(net)
+    moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert moved == [arm not in ("ungated", "frozen 0.5")] * len(moved)
+    assert len(moved) == (0 if arm == "ungated" else 12)
+
+
+@pytest.mark.parametrize("arm", ["ungated", "routed", "hard concrete"])
+def test_a_run_reports_what_the_chapter_reads(short, monkeypatch, arm):
+    result = study.run(arm, seed=1)
+    json.dumps(result, allow_nan=False)
+    if arm == "ungated":
+        assert result.keys() == {"train", "test"}
+    else:
+        assert {"closed forward", "gate mlp", "speed_up"} <= result.keys()
+    again = study.run(arm, seed=1)
+    for name in result.keys() - {"speed_up"}:
+        assert result[name] == again[name], name
+
+
+def test_a_closed_direction_is_counted_and_no_longer_computed():
+    torch.manual_seed(0)
+    net = study.network("frozen 0.5").eval()
+    gates = named_gates(net)
+    for site in ("blocks.0.attn.scans.bwd", "blocks.2.attn.scans.fwd"):
+        gates[site].logits.data.fill_(-9)
+    gates["blocks.1.ls2"].logits.data[:16] = -9
+    found = study.closed(net)
+    assert found["directions"] == 2
+    shares = {name: found[f"closed {name}"] for name in study.SITES}
+    third = pytest.approx(1 / 3)
+    expected = {"forward": third, "backward": third, "mixer": 0}
+    assert shares == expected | {"mlp": pytest.approx(16 / 192)}
+    assert found["gate mixer"] == pytest.approx(0.5)
+    fewer = study._pruned(net, shared.SIDES[0])
+    assert fewer["multiply_adds"] < 1
+    assert [*net.blocks[0].attn.scans] == ["fwd", "bwd"]  # it was a copy
