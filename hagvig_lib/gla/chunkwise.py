@@ -13,6 +13,7 @@ GPU wait.
 
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from .group import Group
@@ -21,6 +22,11 @@ from .reference import accumulation_dtype
 # Tokens (of all heads) computed at a time: what they need stays in the cache
 # of a CPU, and keeps a GPU busy.
 TOKENS_ON_CPU, TOKENS_ELSEWHERE = 2**13, 2**18
+
+# Up to twice the largest block it has seen freed, 32 MB at most, glibc keeps
+# memory for reuse. What it returns has to be mapped and cleared once more,
+# which can take longer than the scan; so here it sees such a block, untouched.
+torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 def bidirectional(
