@@ -1,10 +1,9 @@
 """The Triton kernels against the recurrence in float64.
 
 On a CUDA device they are compiled and the whole table runs; without one they
-run in Triton's interpreter, slowly, on a selection of the table in which
-every number of tokens, width and family of gates occurs. There tensor_cores
-rounds what is multiplied as a GPU does. An output is full of NaN before a
-kernel writes to it.
+run in Triton's interpreter, slowly, on a selection of the table. There
+tensor_cores rounds what is multiplied as a GPU does. An output is full of NaN
+before a kernel writes to it.
 
 Tolerances of float32 are those of test_chunkwise. Where operands are rounded
 to 11 bits (tf32) or 8 (bfloat16), by half a unit each, an output has passed
@@ -58,15 +57,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION"),
 ]
 
-# Every number of tokens, width and family; long ones with mild gates, which
-# take one product for a chunk where the others take five.
+# Every number of tokens, width and family; up to 17 tokens every pair of them.
+# Long ones have mild gates, which take one product for a chunk where the
+# others take five.
 SELECTION = [
-    (1, 8, 16, "5 % -inf"),
-    (2, 16, 32, "all -20"),
-    (15, 40, 72, "from -20 to 0"),
-    (16, 32, 64, "10 % at -20"),
-    (17, 8, 16, "all -20"),
-    (17, 64, 64, "5 % -inf"),
+    (tokens, *WIDTHS[(i + j) % len(WIDTHS)], family)
+    for i, tokens in enumerate(t for t in TOKENS if t <= 17)
+    for j, family in enumerate(GATES)
+] + [
     (33, 16, 32, "from -20 to 0"),
     (63, 8, 16, "10 % at -20"),
     (64, 16, 32, "logsigmoid"),
