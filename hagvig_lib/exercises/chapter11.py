@@ -7,44 +7,48 @@ from . import Wrong
 
 def break_even(answer) -> None:
     """11.1: the chunk from which one kernel for both moves fewer bytes."""
-    for K, V, size in ((32, 64, 2), (32, 64, 4), (16, 32, 2), (64, 16, 4)):
-        chunk = float(answer(K, V, size))
+    for K, V, e, c in ((32, 64, 2, 2), (32, 64, 2, 4), (16, 32, 4, 4)):
+        chunk = float(answer(K, V, e, c))
         if not chunk > 0:
             raise Wrong(f"a chunk of {chunk:.4g} tokens: a length is positive")
-        merged = size * (6 * K + 3 * V) + 8 * K * V / chunk
-        apart = size * (6 * K + 7 * V)
+        merged = e * (6 * K + 3 * V) + 2 * c * K * V / chunk
+        apart = e * (6 * K + 5 * V)
         if not math.isclose(merged, apart, rel_tol=1e-6):
             raise Wrong(
-                f"for K = {K}, V = {V} and {size} bytes a number, chunks of"
+                f"for K = {K}, V = {V}, e = {e} and c = {c}, chunks of"
                 f" {chunk:.4g} tokens move {merged:.4g} bytes merged and"
-                f" {apart:.4g} apart; tables are written and read, with four"
+                f" {apart:.4g} apart; a copy is written and read, with c"
                 " bytes a number"
             )
 
 
 def thrifty(answer) -> None:
     """11.2: bytes of the backward pass in one kernel, for a token."""
-    for K, V, C, size in ((32, 64, 16, 2), (16, 32, 64, 4), (64, 64, 32, 2)):
-        got = float(answer(K, V, C, size))
-        sweep, gradients = size * (4 * K + 2 * V), size * (4 * K + V)
-        table = 4 * K * V / C
-        right = 2 * sweep + gradients + 4 * table
+    for K, V, C, e, c in (
+        (32, 64, 16, 2, 2),
+        (16, 32, 64, 2, 4),
+        (64, 64, 32, 4, 4),
+    ):
+        got = float(answer(K, V, C, e, c))
+        sweep, gradients = e * (4 * K + 2 * V), e * (4 * K + V)
+        copy = c * K * V / C
+        right = 2 * sweep + gradients + 4 * copy
         wrong = (
             (right - sweep, "the second sweep reads its inputs again"),
             (right - gradients, "five gradients have to be written"),
-            (right - 2 * table, "each table is written and read"),
-            (right + 4 * table, "two tables a chunk, not four"),
-            (right + (size - 4) * table, "the tables are float32"),
-            (right + 4 * (C - 1) * table, "a table serves a whole chunk"),
+            (right - 2 * copy, "each copy is written and read"),
+            (right + 4 * copy, "two copies a chunk, not four"),
+            (right + 4 * (e - c) * K * V / C, "a copy has c bytes a number"),
+            (right + 4 * (C - 1) * copy, "a copy serves a whole chunk"),
         )
+        where = f"for K = {K}, V = {V}, C = {C}, e = {e} and c = {c}"
         for value, hint in wrong:
             if math.isclose(got, value) and not math.isclose(got, right):
-                raise Wrong(f"for K = {K}, V = {V}, C = {C}: {hint}")
+                raise Wrong(f"{where}: {hint}")
         if not math.isclose(got, right):
             raise Wrong(
-                f"for K = {K}, V = {V}, C = {C} and {size} bytes a number you"
-                f" return {got:.6g}; inputs alone are {2 * sweep}, gradients"
-                f" {gradients} and tables {4 * table:.6g}"
+                f"{where} you return {got:.6g}; inputs alone are {2 * sweep},"
+                f" gradients {gradients} and copies {4 * copy:.6g}"
             )
 
 

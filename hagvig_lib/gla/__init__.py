@@ -16,47 +16,30 @@ heads, as linear layers leave them: no transpose on the way in or out.
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from . import operators, reference
-from .arguments import check_backend, check_gate, check_tensors
+from .arguments import check_arguments
 
 __all__ = ["bidirectional_gla", "gla"]
 
 
+# fmt: off
 @overload
 def gla(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_gate: Tensor,
-    *,
-    scale: float | None = None,
-    reverse: bool = False,
-    initial_state: Tensor | None = None,
-    return_state: Literal[False] = False,
-    backend: str = "auto",
-    check: bool | None = None,
+    q: Tensor, k: Tensor, v: Tensor, log_gate: Tensor, *,
+    scale: float | None = None, reverse: bool = False,
+    initial_state: Tensor | None = None, return_state: Literal[False] = False,
+    backend: str = "auto", check: bool | None = None,
 ) -> Tensor: ...
-
-
 @overload
 def gla(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_gate: Tensor,
-    *,
-    scale: float | None = None,
-    reverse: bool = False,
-    initial_state: Tensor | None = None,
-    return_state: Literal[True],
-    backend: str = "auto",
-    check: bool | None = None,
+    q: Tensor, k: Tensor, v: Tensor, log_gate: Tensor, *,
+    scale: float | None = None, reverse: bool = False,
+    initial_state: Tensor | None = None, return_state: Literal[True],
+    backend: str = "auto", check: bool | None = None,
 ) -> tuple[Tensor, Tensor]: ...
-
-
+# fmt: on
 def gla(
     q: Tensor,
     k: Tensor,
@@ -106,13 +89,13 @@ def gla(
         ValueError: shapes, dtypes or devices disagree, a gate is positive,
             or the backend is unknown or cannot run there; names the argument
             and both values.
-        NotImplementedError: a second derivative is taken, but not of
-            "reference".
+        NotImplementedError: a second or a forward-mode derivative is taken,
+            but not of "reference".
+        RuntimeError: torch.func.grad or vjp of another backend than
+            "reference"; torch.vmap over gates that are checked.
     """
-    check_backend(backend)
-    check_tensors(q, k, v, {"log_gate": log_gate}, initial_state)
-    if _should_check(check, q):
-        check_gate("log_gate", log_gate)
+    others = {"log_gate": log_gate, "initial_state": initial_state}
+    check_arguments(backend, check, q, k=k, v=v, **others)
     scale = _default_scale(scale, q)
     if backend == "reference":
         with operators.without_autocast(q):
@@ -162,14 +145,10 @@ def bidirectional_gla(
         [B, T, H, V], dtype of v.
 
     Raises:
-        ValueError: as `gla`.
+        ValueError, NotImplementedError, RuntimeError: as `gla`.
     """
     gates = {"log_gate_fwd": log_gate_fwd, "log_gate_bwd": log_gate_bwd}
-    check_backend(backend)
-    check_tensors(q, k, v, gates)
-    if _should_check(check, q):
-        for name, gate in gates.items():
-            check_gate(name, gate)
+    check_arguments(backend, check, q, k=k, v=v, **gates)
     scale = _default_scale(scale, q)
     inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
     if backend == "reference":
@@ -178,12 +157,6 @@ def bidirectional_gla(
     else:
         output = operators.bidirectional_gla(*inputs, scale, backend)
     return output.to(v.dtype)
-
-
-def _should_check(check: bool | None, q: Tensor) -> bool:
-    if check is not None:
-        return check
-    return q.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _default_scale(scale: float | None, q: Tensor) -> float:

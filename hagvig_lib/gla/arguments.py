@@ -7,23 +7,53 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from .reference import accumulation_dtype
 
 BACKENDS = ("auto", "chunkwise", "triton", "reference")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 MOST_CHANNELS = 128  # of a head in the Triton kernels
+AXES = {"v": "BTHV", "initial_state": "BHKV"}  # of the others "BTHK", as q
 
 
-def check_backend(backend: str) -> None:
-    """Refuse a backend that does not exist.
+def check_arguments(
+    backend: str, check: bool | None, q: Tensor, **others: Tensor | None
+) -> None:
+    """Refuse what does not fit together.
+
+    Args:
+        check: whether to read the gates' values, which synchronises; None
+            for eager mode on the CPU only.
+        others: the arguments beside q under their names, v before the state.
 
     Raises:
-        ValueError: names those that do.
+        ValueError: the backend is unknown, a shape, dtype or device is not
+            what q asks for, or a gate is above 0; names the argument.
+        NotImplementedError: a forward-mode derivative would be lost.
     """
     if backend not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise ValueError(f"backend is {backend!r}: choose one of {known}")
+    if check is None:
+        check = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    _check_query(q)
+    tensors = {name: x for name, x in others.items() if x is not None}
+    sizes = dict(zip("BTHK", q.shape, strict=True))
+    for name, x in tensors.items():
+        axes = AXES.get(name, "BTHK")
+        _check_like(q, name, x, axes, sizes)
+        sizes |= zip(axes, x.shape, strict=True)  # v brings V
+        if check and name.startswith("log_gate"):
+            _check_gate(name, x)
+    for name, x in {"q": q, **tensors}.items():
+        if backend != "reference" and unpack_dual(x).tangent is not None:
+            # PyTorch's operators drop it: a derivative of 0, and no word.
+            raise NotImplementedError(
+                f"{name} carries the tangent of a forward-mode derivative "
+                "(torch.func.jvp, jacfwd), which only the recurrence follows: "
+                "pass backend='reference'"
+            )
 
 
 def choose_backend(backend: str, q: Tensor) -> str:
@@ -47,51 +77,6 @@ def choose_backend(backend: str, q: Tensor) -> str:
             "'chunkwise' or 'reference'"
         )
     return backend
-
-
-def check_tensors(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_gates: dict[str, Tensor],
-    initial_state: Tensor | None = None,
-) -> None:
-    """Refuse shapes, dtypes and devices that do not fit together.
-
-    Raises:
-        ValueError: names the argument, its shape and the one it must match.
-    """
-    _check_query(q)
-    wide = accumulation_dtype(q.dtype)
-    _check_like(q, "k", k, "[B, T, H, K]", q.shape, {q.dtype})
-    _check_like(q, "v", v, "[B, T, H, V]", (*q.shape[:3], -1), {q.dtype})
-    for name, gate in log_gates.items():
-        _check_like(q, name, gate, "[B, T, H, K]", q.shape, {q.dtype, wide})
-    if initial_state is not None:
-        batch, _, heads, channels = q.shape
-        shape = (batch, heads, channels, v.shape[-1])
-        dtypes = {q.dtype, wide}
-        _check_like(
-            q, "initial_state", initial_state, "[B, H, K, V]", shape, dtypes
-        )
-
-
-def check_gate(name: str, log_gate: Tensor) -> None:
-    """Refuse a log gate above 0 or NaN; reads the values, so it synchronises.
-
-    Raises:
-        ValueError: how many, the largest, where it is, and the remedy.
-    """
-    if not log_gate.numel() or log_gate.amax() <= 0:  # no NaN is <= 0
-        return
-    bad = ~(log_gate <= 0)
-    worst = torch.unravel_index(log_gate.argmax(), bad.shape)  # NaN wins
-    raise ValueError(
-        f"{name} has {int(bad.sum())} of {bad.numel()} values above 0 or NaN; "
-        f"the largest is {log_gate[worst].item():.4g} at "
-        f"{[int(i) for i in worst]}. exp(log_gate) multiplies the state and "
-        "must lie in [0, 1]: pass logsigmoid(x), not sigmoid(x) or x"
-    )
 
 
 def _obstacle_to_triton(q: Tensor, interpreted: bool) -> str | None:
@@ -140,23 +125,23 @@ def _check_query(q: Tensor) -> None:
 
 
 def _check_like(
-    q: Tensor,
-    name: str,
-    x: Tensor,
-    axes: str,
-    shape: tuple[int, ...],
-    dtypes: set[torch.dtype],
+    q: Tensor, name: str, x: Tensor, axes: str, sizes: dict[str, int]
 ) -> None:
-    """Compare with q: -1 in `shape` stands for any length."""
-    fits = x.ndim == len(shape) and all(
-        want in (-1, have) for want, have in zip(shape, x.shape, strict=True)
+    """Compare with q; an axis that `sizes` lacks may have any length."""
+    wanted = [sizes.get(axis, -1) for axis in axes]
+    fits = x.ndim == len(wanted) and all(
+        want in (-1, have) for want, have in zip(wanted, x.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if n == -1 else str(n) for n in shape)
+        lengths = ", ".join("any" if n == -1 else str(n) for n in wanted)
         raise ValueError(
             f"{name} has shape {list(x.shape)}, but q has shape "
-            f"{list(q.shape)}: {name} must be {axes} = [{wanted}]"
+            f"{list(q.shape)}: {name} must be [{', '.join(axes)}] = "
+            f"[{lengths}]"
         )
+    dtypes = {q.dtype}
+    if name not in ("k", "v"):
+        dtypes.add(accumulation_dtype(q.dtype))
     if x.dtype not in dtypes:
         allowed = " or ".join(sorted(str(d) for d in dtypes))
         raise ValueError(
@@ -168,3 +153,17 @@ def _check_like(
             f"{name} is on {x.device}, but q is on {q.device}: "
             f"move {name} with .to(q.device)"
         )
+
+
+def _check_gate(name: str, log_gate: Tensor) -> None:
+    """Name how many are above 0 or NaN, the largest, where, the remedy."""
+    if not log_gate.numel() or log_gate.amax() <= 0:  # no NaN is <= 0
+        return
+    bad = ~(log_gate <= 0)
+    worst = torch.unravel_index(log_gate.argmax(), bad.shape)  # NaN wins
+    raise ValueError(
+        f"{name} has {int(bad.sum())} of {bad.numel()} values above 0 or NaN; "
+        f"the largest is {log_gate[worst].item():.4g} at "
+        f"{[int(i) for i in worst]}. exp(log_gate) multiplies the state and "
+        "must lie in [0, 1]: pass logsigmoid(x), not sigmoid(x) or x"
+    )

@@ -12,11 +12,13 @@ GPU wait.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 
+import torch
 from torch import Tensor
 
 from .group import Group
-from .reference import accumulation_dtype
+from .reference import empty_state
 
 # Tokens (of all heads) computed at a time: what they need stays in the cache
 # of a CPU, and keeps a GPU busy.
@@ -70,7 +72,7 @@ def one_direction(
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """Output and final state; see `hagvig_lib.gla.gla`."""
-    output, state = v.new_empty(v.shape), _empty_state(q, v)
+    output, state = v.new_empty(v.shape), empty_state(q, v)
     for group in _groups(q, k, v, {reverse: log_gate}, initial_state):
         group.put(group.output(), output, scale)
         group.put_state(group.final[reverse], state)
@@ -90,7 +92,7 @@ def one_direction_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of q, k, v, log_gate and the initial state."""
     gradients = [x.new_empty(x.shape) for x in (q, k, v, log_gate)]
-    dstate = _empty_state(q, v)
+    dstate = empty_state(q, v)
     for group in _groups(q, k, v, {reverse: log_gate}, initial_state):
         parts, dstarts = group.gradients(grad, grad_state, scale)
         for part, gradient in zip(parts, gradients, strict=True):
@@ -108,9 +110,13 @@ def _groups(
 ) -> Iterator[Group]:
     """All heads of all examples, a few at a time."""
     batch, tokens, heads, _ = q.shape
-    budget = TOKENS_ON_CPU if q.device.type == "cpu" else TOKENS_ELSEWHERE
     if not batch * heads:
         return
+    if q.device.type == "cpu":
+        _keep_freed_memory()
+        budget = TOKENS_ON_CPU
+    else:
+        budget = TOKENS_ELSEWHERE
     sequences = max(1, budget // tokens)
     few_heads, few_examples = min(heads, sequences), max(1, sequences // heads)
     for b in range(0, batch, few_examples):
@@ -119,8 +125,12 @@ def _groups(
             yield Group(where, q, k, v, log_gates, initial_state)
 
 
-def _empty_state(q: Tensor, v: Tensor) -> Tensor:
-    """[B, H, K, V], in the dtype of the sums."""
-    batch, _, heads, channels = q.shape
-    shape = (batch, heads, channels, v.shape[3])
-    return q.new_empty(shape, dtype=accumulation_dtype(q.dtype))
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc reuse freed memory instead of giving it back, from now on.
+
+    It keeps up to twice the largest block it has seen freed, of 32 MB at
+    most: here it sees one, untouched. Memory given back has to be mapped and
+    cleared again, which can take longer than the scan.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)

@@ -19,9 +19,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-# No factor exceeds exp(16) = 9e6, and what float32 rounds off an exponent
-# of 16 changes the decay by 1e-6 at most.
-LIMIT = 16.0
+# No factor exceeds exp(8) = 3e3. Gates add up to at most 16, of which float32
+# rounds off 5e-7; a decay comes from two such sums. One strong gate among weak
+# ones keeps its own gradient to about exp(8) eps = 4e-4.
+LIMIT = 8.0
 
 
 def base_block(log_gates: Collection[Tensor], chunk: int) -> int:
@@ -29,14 +30,14 @@ def base_block(log_gates: Collection[Tensor], chunk: int) -> int:
 
     Args:
         log_gates: each [G, C, K].
-        chunk: C, a power of two.
+        chunk: C, even or 1. Only powers of two are divided before the 1.
     """
     block = chunk
     while block > 1:
         halves = (g.unflatten(1, (-1, block // 2)).sum(2) for g in log_gates)
         if all(h.amin() > -LIMIT for h in halves):
             return block
-        block //= 4
+        block = block // 4 if chunk.bit_count() == 1 else 1
     return 1
 
 
@@ -68,7 +69,7 @@ class Factorised:
         read: [blocks, c, K], q times the gates from the block's entry.
         write: [blocks, c, K], k times the gates to the block's exit.
         through: [blocks, K], the product of all gates.
-        scores: [blocks, c, c], right where i has visited j, and for i = j.
+        scores: [blocks, c, c], zero unless i = j or i has visited j.
     """
 
     def __init__(self, q: Tensor, k: Tensor, log_gate: Tensor, reverse: bool):
@@ -86,7 +87,11 @@ class Factorised:
         self.decay = total.exp_()
         self.q, self.k = q * self.decay, k / self.decay
         self.read, self.write = self.q * self.enter, self.k * self.leave
-        self.scores = self.q @ self.k.mT
+        # Products with masks, as triu_() takes several times as long.
+        ones = self.q.new_ones(2 * self.q.shape[1:2])
+        mask = torch.triu if reverse else torch.tril
+        self.pairs = mask(ones, 1 if reverse else -1)
+        self.scores = (self.q @ self.k.mT).mul_(mask(ones))
 
     def gradients(
         self, dscores: Tensor, dread: Tensor, dwrite: Tensor, dthrough: Tensor
@@ -97,22 +102,20 @@ class Factorised:
         block's entry, less what was read and plus what was written since.
 
         Args:
-            dscores, dread, dwrite: shaped like the attributes.
+            dscores, dread, dwrite: shaped like the attributes; the last two
+                are overwritten.
             dthrough: [blocks, K], gradient of the logarithm of `through`.
         """
-        dscores = dscores.clone()  # in place, since triu() takes longer
-        dscores = dscores.triu_(1) if self.reverse else dscores.tril_(-1)
-        dread, dwrite = dread * self.enter, dwrite * self.leave
-        dq = torch.baddbmm(dread, dscores, self.k)
-        dk = torch.baddbmm(dwrite, dscores.mT, self.q)
-        change = (self.q * dq).sub_(self.k * dk)
+        dscores = dscores * self.pairs
+        dq, dk = dread.mul_(self.enter), dwrite.mul_(self.leave)
+        ends = (self.k, dk) if self.reverse else (self.q, dq)
+        edge = torch.linalg.vecdot(*ends, dim=1).add_(dthrough)[:, None]
+        dq.baddbmm_(dscores, self.k)
+        dk.baddbmm_(dscores.mT, self.q)
+        change = (self.q * dq).addcmul_(self.k, dk, value=-1)
         since = change.cumsum(1)
-        if self.reverse:
-            exit = torch.linalg.vecdot(self.k, dwrite, dim=1) + dthrough
-            dlog_gate = since.add_(exit[:, None])
-        else:
-            entry = torch.linalg.vecdot(self.q, dread, dim=1) + dthrough
-            dlog_gate = change.sub_(since).add_(entry[:, None])
+        dlog_gate = since if self.reverse else change.sub_(since)
+        dlog_gate += edge
         return dq.mul_(self.decay), dk.div_(self.decay), dlog_gate
 
 

@@ -6,6 +6,7 @@ its inputs happens when it runs, not when a graph is traced.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from math import prod
 from types import ModuleType
 
@@ -15,10 +16,17 @@ from torch.utils.flop_counter import register_flop_formula
 
 from . import chunkwise
 from .arguments import choose_backend
-from .reference import accumulation_dtype
+from .reference import empty_state
+
+# Chunkwise looks at the gates' values, which a CUDA graph cannot record.
+_define = partial(
+    torch.library.custom_op,
+    mutates_args=(),
+    tags=(torch.Tag.cudagraph_unsafe,),
+)
 
 
-@torch.library.custom_op("hagvig::bidirectional_gla", mutates_args=())
+@_define("hagvig::bidirectional_gla")
 def bidirectional_gla(
     q: Tensor,
     k: Tensor,
@@ -33,7 +41,7 @@ def bidirectional_gla(
         return module.bidirectional(q, k, v, log_gate_fwd, log_gate_bwd, scale)
 
 
-@torch.library.custom_op("hagvig::bidirectional_gla_backward", mutates_args=())
+@_define("hagvig::bidirectional_gla_backward")
 def bidirectional_gla_backward(
     grad: Tensor,
     q: Tensor,
@@ -50,7 +58,7 @@ def bidirectional_gla_backward(
         return module.bidirectional_backward(grad, *inputs, scale)
 
 
-@torch.library.custom_op("hagvig::gla", mutates_args=())
+@_define("hagvig::gla")
 def gla(
     q: Tensor,
     k: Tensor,
@@ -67,7 +75,7 @@ def gla(
         return module.one_direction(*inputs, scale, reverse)
 
 
-@torch.library.custom_op("hagvig::gla_backward", mutates_args=())
+@_define("hagvig::gla_backward")
 def gla_backward(
     grad: Tensor,
     grad_state: Tensor,
@@ -113,11 +121,6 @@ def _like(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.new_empty(x.shape) for x in tensors)
 
 
-def _state(q: Tensor, v: Tensor) -> Tensor:
-    shape = (q.shape[0], q.shape[2], q.shape[3], v.shape[3])
-    return q.new_empty(shape, dtype=accumulation_dtype(q.dtype))
-
-
 @bidirectional_gla.register_fake
 def _(q, k, v, log_gate_fwd, log_gate_bwd, scale, backend):
     return v.new_empty(v.shape)
@@ -130,12 +133,12 @@ def _(grad, q, k, v, log_gate_fwd, log_gate_bwd, scale, backend):
 
 @gla.register_fake
 def _(q, k, v, log_gate, initial_state, scale, reverse, backend):
-    return v.new_empty(v.shape), _state(q, v)
+    return v.new_empty(v.shape), empty_state(q, v)
 
 
 @gla_backward.register_fake
 def _(grad, grad_state, q, k, v, log_gate, state, scale, reverse, backend):
-    return *_like(q, k, v, log_gate), _state(q, v)
+    return *_like(q, k, v, log_gate), empty_state(q, v)
 
 
 # Gradients ----------------------------------------------------------------
@@ -155,13 +158,11 @@ def _bidirectional_gradients(ctx, grad):
     return *gradients, None, None
 
 
-def _gradients(ctx, grad, grad_state):
+def _gradients(ctx, *grads):
     *inputs, state = ctx.saved_tensors
-    *gradients, dstate = gla_backward(
-        grad, grad_state, *inputs, state, *ctx.options
-    )
-    dstate = None if state is None else dstate.to(state.dtype)
-    return *gradients, dstate, None, None, None
+    gradients = gla_backward(*grads, *inputs, state, *ctx.options)
+    dstate = None if state is None else gradients[-1].to(state.dtype)
+    return *gradients[:-1], dstate, None, None, None
 
 
 def _twice(ctx, *gradients):

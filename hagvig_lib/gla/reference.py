@@ -14,6 +14,12 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def empty_state(q: Tensor, v: Tensor) -> Tensor:
+    """Room for a state of each head, [B, H, K, V], in the dtype of sums."""
+    shape = (q.shape[0], q.shape[2], q.shape[3], v.shape[3])
+    return q.new_empty(shape, dtype=accumulation_dtype(q.dtype))
+
+
 def recurrent(
     q: Tensor,
     k: Tensor,
@@ -123,7 +129,6 @@ def _widened(
     """The inputs in the accumulation dtype, a zero state where none came."""
     dtype = accumulation_dtype(v.dtype)
     if initial_state is None:
-        batch, _, heads, channels = k.shape
-        initial_state = v.new_zeros(batch, heads, channels, v.shape[-1])
+        initial_state = empty_state(q, v).zero_()
     inputs = (q, k, v, log_gate, initial_state)
     return tuple(x.to(dtype) for x in inputs)

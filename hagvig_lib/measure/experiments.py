@@ -28,8 +28,9 @@ QUIET = 0.5  # load average above which no times are taken
 
 
 def names() -> list[str]:
-    """The studies of this package."""
-    return sorted(m.name for m in pkgutil.iter_modules(studies.__path__))
+    """The studies of this package; its folders hold what studies share."""
+    found = pkgutil.iter_modules(studies.__path__)
+    return sorted(m.name for m in found if not m.ispkg)
 
 
 def run_study(

@@ -802,40 +802,40 @@ def gate_gradient_kernel(
 
 MISTAKES_11 = {
     1: [
-        # Tables written but never read.
-        "def break_even(K, V, size):\n    return K / size\n",
-        # Tables in the inputs' type.
-        "def break_even(K, V, size):\n    return K / 2\n",
-        # Right for bfloat16 only.
-        "def break_even(K, V, size):\n    return float(K)\n",
+        # Copies written but never read; or a third kernel that adds.
+        "def break_even(K, V, e, c):\n    return c * K / (2 * e)\n",
+        # Copies in the inputs' type.
+        "def break_even(K, V, e, c):\n    return K\n",
         # The two widths exchanged.
-        "def break_even(K, V, size):\n    return 2 * V / size\n",
+        "def break_even(K, V, e, c):\n    return c * V / e\n",
+        # The two sizes exchanged.
+        "def break_even(K, V, e, c):\n    return e * K / c\n",
     ],
     2: [
         # The second sweep reads nothing.
         """\
-def thrifty(K, V, C, size):
-    return size * (8 * K + 3 * V) + 16 * K * V / C
+def thrifty(K, V, C, e, c):
+    return e * (8 * K + 3 * V) + 4 * c * K * V / C
 """,
         # No gradients.
         """\
-def thrifty(K, V, C, size):
-    return size * (8 * K + 4 * V) + 16 * K * V / C
+def thrifty(K, V, C, e, c):
+    return e * (8 * K + 4 * V) + 4 * c * K * V / C
 """,
-        # What is shipped: four tables.
+        # What is shipped: four copies.
         """\
-def thrifty(K, V, C, size):
-    return size * (12 * K + 5 * V) + 32 * K * V / C
+def thrifty(K, V, C, e, c):
+    return e * (12 * K + 5 * V) + 8 * c * K * V / C
 """,
-        # A table for each token.
+        # A copy for each token.
         """\
-def thrifty(K, V, C, size):
-    return size * (12 * K + 5 * V) + 16 * K * V
+def thrifty(K, V, C, e, c):
+    return e * (12 * K + 5 * V) + 4 * c * K * V
 """,
-        # Tables as small as the inputs' numbers.
+        # Copies in the inputs' type.
         """\
-def thrifty(K, V, C, size):
-    return size * (12 * K + 5 * V + 4 * K * V / C)
+def thrifty(K, V, C, e, c):
+    return e * (12 * K + 5 * V + 4 * K * V / C)
 """,
     ],
     3: [

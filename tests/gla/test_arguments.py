@@ -48,7 +48,10 @@ WRONG = [
     ({"v": lambda x: x.half()}, "v has dtype torch.float16, but q has"),
     ({"log_gate": lambda x: x[:, :, :1]}, "log_gate has shape [2, 5, 1, 3]"),
     ({"log_gate": lambda x: x.float()}, "pass log_gate as torch.float64"),
-    ({"log_gate": lambda x: x.to("meta")}, "log_gate is on meta, but q is on"),
+    *(
+        ({name: lambda x: x.to("meta")}, f"{name} is on meta, but q is on cpu")
+        for name in NAMES[1:]
+    ),
     (
         {"initial_state": lambda x: x.mT},
         "initial_state has shape [2, 2, 4, 3], but q has shape [2, 5, 2, 3]: "
@@ -76,13 +79,14 @@ def test_bidirectional_names_the_gate_that_does_not_fit():
         bidirectional_gla(q, k, v, gate, -gate)
 
 
-@pytest.mark.parametrize("function", ["gla", "bidirectional_gla"])
-def test_unknown_backend_lists_the_known_ones(function):
-    q, k, v, gate, _ = draw()
-    gates = (gate,) if function == "gla" else (gate, gate)
-    run = {"gla": gla, "bidirectional_gla": bidirectional_gla}[function]
-    with pytest.raises(ValueError, match=r"'cuda': choose one of auto, chunk"):
-        run(q, k, v, *gates, backend="cuda")
+@pytest.mark.parametrize("backend", ["cuda", None, 3, ["auto"]])
+def test_unknown_backend_lists_the_known_ones(backend):
+    *inputs, _ = draw()
+    message = re.escape(f"backend is {backend!r}: choose one of auto, chunkw")
+    with pytest.raises(ValueError, match=message):
+        gla(*inputs, backend=backend)
+    with pytest.raises(ValueError, match=message):
+        bidirectional_gla(*inputs, inputs[3], backend=backend)
 
 
 def with_gate(value):
@@ -101,8 +105,9 @@ def with_gate(value):
     ],
 )
 def test_refuses_a_gate_that_would_amplify(value, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        gla(**problem(**with_gate(value)))
+    for check in (None, True):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            gla(**problem(**with_gate(value)), check=check)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, -torch.inf, -1e-45])

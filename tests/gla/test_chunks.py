@@ -1,55 +1,75 @@
 """Chunkwise: which path the gates choose, groups of heads, odd inputs."""
 
+import math
+
 import pytest
 import torch
 from gla_definition import draw
 from torch.testing import assert_close
 
 from hagvig_lib.gla import bidirectional_gla, chunkwise, gla
-from hagvig_lib.gla.decay import base_block
+from hagvig_lib.gla.decay import LIMIT, base_block
 from hagvig_lib.gla.reference import bidirectional
+from hagvig_lib.measure.studies.gla import _peak
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # derived in test_reference.py
 
 
 @pytest.mark.parametrize(
-    ("gate", "base"),
-    # 32, 8 or 2 such gates must not add up to -16.
+    ("chunk", "gate", "base"),
+    # base / 2 such gates must not add up to -8.
     [
-        (0.0, 64),
-        (-0.49, 64),
-        (-0.51, 16),
-        (-1.99, 16),
-        (-2.01, 4),
-        (-7.99, 4),
-        (-8.01, 1),
-        (-torch.inf, 1),
-        (torch.nan, 1),
+        (64, 0.0, 64),
+        (64, -0.24, 64),
+        (64, -0.26, 16),
+        (64, -0.99, 16),
+        (64, -1.01, 4),
+        (64, -3.99, 4),
+        (64, -4.01, 1),
+        (64, -torch.inf, 1),
+        (64, torch.nan, 1),
+        (28, -0.57, 28),
+        (28, -0.58, 1),
+        (1, 0.0, 1),
     ],
 )
-def test_base_block_is_the_longest_with_little_decay(gate, base):
-    weak = torch.full((3, 64, 2), -0.1)
+def test_base_block_is_the_longest_with_little_decay(chunk, gate, base):
+    weak = torch.full((3, chunk, 2), -0.1)
     strong = weak.clone()
     strong[1, :, 1] = gate
-    assert base_block([weak, strong], 64) == base
+    assert base_block([weak, strong], chunk) == base
 
 
-@pytest.mark.parametrize("gate", [-0.4, -1.9, -7.9, -15.0, -17.0])
-def test_every_base_block_is_right_for_all_gates_alike(gate):
-    """In float32, also relative to the gradient of gates this strong."""
+def pairs(gate):
+    """Gradients of all inputs in float32, beside those of the recurrence."""
     q, k, v, _, _ = draw(tokens=200, key=8, value=8, dtype=torch.float32)
-    gate = torch.full_like(q, gate)
     inputs = [x.requires_grad_() for x in (q, k, v, gate, gate.clone())]
     wide = [x.detach().double().requires_grad_() for x in inputs]
     output = bidirectional_gla(*inputs, scale=1.0, backend="chunkwise")
     expected = bidirectional(*wide, scale=1.0)
-    pairs = zip(
+    return zip(
         torch.autograd.grad(output.square().sum(), inputs),
         torch.autograd.grad(expected.square().sum(), wide),
         strict=True,
     )
-    for a, b in pairs:
+
+
+@pytest.mark.parametrize("gate", [-0.4, -1.9, -7.9, -8.1, -17.0])
+def test_every_base_block_is_right_for_all_gates_alike(gate):
+    """Also relative to the gradient of gates this strong."""
+    for a, b in pairs(torch.full((2, 200, 2, 8), gate)):
         assert (a - b).norm() <= 3e-6 * b.norm()
+
+
+@pytest.mark.parametrize("strong", [-7.9, -15.0])
+def test_one_strong_gate_keeps_its_own_gradient(strong):
+    """As far as a base block may decay."""
+    gate = torch.full((2, 200, 2, 8), -0.01)
+    gate[:, 100] = strong
+    bound = math.exp(LIMIT) * torch.finfo(torch.float32).eps
+    assert bound < 4e-4
+    for a, b in list(pairs(gate))[3:]:
+        assert (a - b)[:, 100].norm() <= bound * b[:, 100].norm()
 
 
 @pytest.fixture(params=[1, 50, 150, 250])
@@ -58,13 +78,13 @@ def tokens_at_a_time(request, monkeypatch):
     monkeypatch.setattr(chunkwise, "TOKENS_ON_CPU", request.param)
 
 
-def everything(inputs, state):
+def everything(inputs, state, backend="chunkwise"):
     """Outputs and gradients of both functions."""
     inputs = [x.detach().requires_grad_() for x in (*inputs, state)]
-    one = gla(
-        *inputs[:4], initial_state=inputs[4], return_state=True, reverse=True
-    )
-    both = bidirectional_gla(*inputs[:4], inputs[3].roll(1, 1))
+    options = {"initial_state": inputs[4], "return_state": True}
+    one = gla(*inputs[:4], **options, reverse=True, backend=backend)
+    gates = inputs[3], inputs[3].roll(1, 1)
+    both = bidirectional_gla(*inputs[:3], *gates, backend=backend)
     loss = both.square().sum() + sum(x.square().sum() for x in one)
     return both, *one, *torch.autograd.grad(loss, inputs)
 
@@ -75,6 +95,32 @@ def test_groups_of_heads_do_not_matter(tokens_at_a_time):
         patch.setattr(chunkwise, "TOKENS_ON_CPU", 10**6)
         whole = everything(inputs, state)
     assert_close(everything(inputs, state), whole, **EXACT)
+
+
+@pytest.mark.parametrize("gate", ["vig", "plain"])
+@pytest.mark.parametrize(
+    "tokens", [3, 14, 28, 33, 49, 56, 191, 197, 200, 224, 256, 257, 392]
+)
+def test_any_length_is_cut_right(tokens, gate):
+    """Weak gates allow chunks of any even length, strong ones 2 ** n."""
+    *inputs, state = draw(batch=1, tokens=tokens, heads=1, gate=gate)
+    expected = everything(inputs, state, "reference")
+    assert_close(everything(inputs, state), expected, **EXACT)
+
+
+def test_memory_grows_no_faster_than_the_number_of_tokens():
+    def peak(tokens):
+        inputs = draw(1, tokens, 1, 8, 8, dtype=torch.float32)
+        inputs = [x.requires_grad_() for x in (*inputs[:4], inputs[3].clone())]
+
+        def train():
+            output = bidirectional_gla(*inputs, backend="chunkwise")
+            gradients = torch.autograd.grad(output.sum(), inputs)
+            assert all(x.isfinite().all() for x in (output, *gradients))
+
+        return _peak(train, "cpu")
+
+    assert peak(16384) < 4.1 * peak(4096)
 
 
 def views(x):

@@ -61,25 +61,28 @@ def test_a_token_alone_reads_itself_twice_in_both_directions():
     assert_close(bidirectional_gla(q, k, v, gate, gate, scale=0.5), score * v)
 
 
-def test_empty_batch():
-    *inputs, _ = draw(batch=0)
-    output, state = gla(*inputs, return_state=True)
-    assert output.shape == (0, 5, 2, 4)
+@BACKEND
+def test_empty_batch(backend):
+    inputs = [x.requires_grad_() for x in draw(batch=0)[:4]]
+    output, state = gla(*inputs, return_state=True, backend=backend)
+    both = bidirectional_gla(*inputs, inputs[3], backend=backend)
+    assert output.shape == both.shape == (0, 5, 2, 4)
     assert state.shape == (0, 2, 3, 4)
+    gradients = torch.autograd.grad((output * both).sum(), inputs)
+    assert [g.shape for g in gradients] == [x.shape for x in inputs]
 
 
-@REVERSE
-def test_accepts_views_and_leaves_inputs_alone(reverse):
+@BACKEND
+def test_accepts_views_and_leaves_inputs_alone(backend):
     q, k, v, gate, state = draw()
     packed = torch.cat((q, k, v, gate), -1)
     views = packed.split((3, 3, 4, 3), -1)
     assert not views[0].is_contiguous()
     one_gate = gate[:, :1, :, :1].expand_as(gate)
     before = packed.clone()
-    result = gla(*views[:3], one_gate, reverse=reverse, initial_state=state)
-    expected = gla(
-        q, k, v, one_gate.clone(), reverse=reverse, initial_state=state
-    )
+    options = {"reverse": True, "initial_state": state, "backend": backend}
+    result = gla(*views[:3], one_gate, **options)
+    expected = gla(q, k, v, one_gate.clone(), **options)
     assert_close(result, expected, rtol=0, atol=0)
     assert_close(packed, before, rtol=0, atol=0)
 
@@ -201,37 +204,33 @@ def test_half_precision_takes_float32_gates_and_states(dtype):
     assert_close(output, widened.to(dtype), rtol=0, atol=0)
 
 
-# torch.compile -------------------------------------------------------------
+# torch.compile and autocast -------------------------------------------------
 
 
-@BACKEND
-def test_compiles_without_a_graph_break(backend):
-    def loss(q, k, v, gate):
-        one = gla(q, k, v, gate, reverse=True, backend=backend)
-        both = bidirectional_gla(q, k, v, gate, 2 * gate, backend=backend)
-        return (one * both).sum()
+def test_reference_compiles_without_a_graph_break():
+    """The others are operators: test_operators.py."""
 
-    *inputs, _ = draw(tokens=4)
-    inputs = [x.requires_grad_() for x in inputs]
+    def loss(q, k, v, gate, state):
+        options = {"initial_state": state, "backend": "reference"}
+        one, end = gla(q, k, v, gate, return_state=True, **options)
+        both = bidirectional_gla(q, k, v, gate, 2 * gate, backend="reference")
+        return (one * both).sum() + end.sum()
+
+    inputs = [x.requires_grad_() for x in draw(tokens=4)]
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     expected, result = loss(*inputs), compiled(*inputs)
     assert_close(result, expected, **EXACT)
-    for a, b in zip(
-        torch.autograd.grad(result, inputs),
-        torch.autograd.grad(expected, inputs),
-        strict=True,
-    ):
-        assert_close(a, b, **EXACT)
+    got = torch.autograd.grad(result, inputs)
+    assert_close(got, torch.autograd.grad(expected, inputs), **EXACT)
 
 
 @BACKEND
-@REVERSE
-def test_autocast_leaves_the_scan_in_its_own_precision(reverse, backend):
+def test_autocast_leaves_the_scan_in_its_own_precision(backend):
     q, k, x, v = torch.randn(4, 2, 9, 3, 8)
     gate = torch.nn.functional.logsigmoid(x)
 
     def run():
-        one = gla(q, k, v, gate, reverse=reverse, backend=backend)
+        one = gla(q, k, v, gate, reverse=True, backend=backend)
         return one, bidirectional_gla(q, k, v, gate, gate, backend=backend)
 
     expected = run()

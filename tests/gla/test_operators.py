@@ -16,19 +16,38 @@ from hagvig_lib.gla import arguments, bidirectional_gla, gla, operators
 FLOAT64 = {"rtol": 1e-12, "atol": 1e-12}
 
 
+LAYOUTS = {
+    "as made": lambda x: x,
+    "heads first": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+    "one example": lambda x: x[:1].expand_as(x),
+}
+
+
 # The check itself looks at .grad of tensors that are no leaves.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-@pytest.mark.parametrize("state", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_operators_pass_the_checks_of_torch(dtype, state):
-    q, k, v, gate, initial = draw(tokens=4, dtype=dtype)
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize(
+    ("backend", "dtype", "state", "layout"),
+    [
+        ("chunkwise", torch.float32, False, "as made"),
+        ("chunkwise", torch.bfloat16, True, "heads first"),
+        ("chunkwise", torch.float32, True, "one example"),
+        ("triton", torch.float32, True, "heads first"),
+    ],
+)
+def test_operators_pass_the_checks_of_torch(backend, dtype, state, layout):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    drawn = (x.to(device) for x in draw(tokens=4, dtype=dtype))
+    q, k, v, gate, initial = map(LAYOUTS[layout], drawn)
+    reason = arguments._obstacle_to_triton(q, interpreted=True)
+    if backend == "triton" and reason:
+        pytest.skip(reason)
     inputs = [x.requires_grad_() for x in (q, k, v, gate.float())]
     initial = initial.float().requires_grad_() if state else None
-    last = torch.zeros(2, 2, 3, 4)
-    options = (0.7, "chunkwise")
+    last = torch.zeros(2, 2, 3, 4, device=device)
     grad = v.detach()
-    both = (*inputs, inputs[3], *options)
-    one = (*inputs, initial, 0.7, True, "chunkwise")
+    both = (*inputs, inputs[3], 0.7, backend)
+    one = (*inputs, initial, 0.7, True, backend)
     for operator, arguments_ in (
         (operators.gla, one),
         (operators.gla_backward, (grad, last, *one)),
@@ -42,6 +61,14 @@ def test_operators_pass_the_checks_of_torch(dtype, state):
             for x in arguments_
         ]
         torch.library.opcheck(operator, detached)
+
+
+def test_cuda_graphs_leave_the_operators_out():
+    """Chunkwise waits for what it reads of the gates."""
+    for name in ("gla", "bidirectional_gla"):
+        for operator in (name, f"{name}_backward"):
+            tags = getattr(torch.ops.hagvig, operator).default.tags
+            assert torch.Tag.cudagraph_unsafe in tags, operator
 
 
 def loss(q, k, v, gate, state):
@@ -61,19 +88,21 @@ def test_compiled_code_looks_at_the_gates_when_it_runs():
         assert_close(got, torch.autograd.grad(expected, inputs), **FLOAT64)
 
 
-def test_exported_program_takes_any_number_of_tokens():
-    class Scan(torch.nn.Module):
-        def forward(self, q, k, v, gate):
-            return bidirectional_gla(q, k, v, gate, 2 * gate)
+def test_exported_program_takes_any_number_of_examples_and_tokens():
+    class Scans(torch.nn.Module):
+        def forward(self, q, k, v, gate, state):
+            return loss(q, k, v, gate, state)
 
-    *inputs, _ = draw(tokens=70)
-    tokens = {1: torch.export.Dim("tokens", min=2)}
+    batch = torch.export.Dim("batch", min=2)
+    sizes = {0: batch, 1: torch.export.Dim("tokens", min=2)}
     program = torch.export.export(
-        Scan(), tuple(inputs), dynamic_shapes=(tokens,) * 4
+        Scans(),
+        draw(tokens=70),
+        dynamic_shapes=(sizes, sizes, sizes, sizes, {0: batch}),
     )
     for gate, count in (("vig", 70), ("strong", 33)):
-        *inputs, _ = draw(tokens=count, gate=gate)
-        assert_close(program.module()(*inputs), Scan()(*inputs), **FLOAT64)
+        inputs = draw(batch=3, tokens=count, gate=gate)
+        assert_close(program.module()(*inputs), loss(*inputs), **FLOAT64)
 
 
 def test_second_derivative_names_the_backend_that_has_one():
@@ -197,11 +226,19 @@ def test_importing_the_package_imports_no_kernel():
 @pytest.mark.parametrize("backend", ["reference", "chunkwise"])
 @pytest.mark.parametrize("gate", ["vig", "strong", "mixed", "reset"])
 def test_agrees_with_flash_linear_attention(backend, gate):
-    """Its plain recurrence, in float32."""
+    """Its plain recurrence, in float32; from both sides its sum with flips."""
     naive = pytest.importorskip("fla.ops.gla.naive", exc_type=ImportError)
     *inputs, state = draw(tokens=40, gate=gate, dtype=torch.float32)
     options = {"initial_state": state, "return_state": True}
     got = gla(*inputs, **options, backend=backend)
     expected = naive.naive_recurrent_gla(*inputs, state, True)
     # 40 tokens, 4 roundings each: see test_gla.py.
-    assert_close(got, expected, rtol=2e-5, atol=2e-5)
+    tolerance = {"rtol": 2e-5, "atol": 2e-5}
+    assert_close(got, expected, **tolerance)
+    q, k, v, gate_fwd = inputs
+    gate_bwd = gate_fwd.roll(1, 1)
+    mirrored = [x.flip(1) for x in (q, k, v, gate_bwd)]
+    forward, _ = naive.naive_recurrent_gla(*inputs)
+    backward, _ = naive.naive_recurrent_gla(*mirrored)
+    both = bidirectional_gla(*inputs, gate_bwd, backend=backend)
+    assert_close(both, forward + backward.flip(1), **tolerance)

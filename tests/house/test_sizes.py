@@ -11,14 +11,14 @@ from repository import ROOT, committed
 # are counted apart: one reads them with their chapter, not to use the rest.
 LIMITS = {
     ("gates", "routing"): 600,
-    ("gla",): 1300,
+    ("gla",): 1450,
     ("models",): 950,
     ("data",): 800,
     ("training",): 600,
-    ("measure", "show"): 550,
+    ("measure", "show"): 600,
 }
 APART = {"exercises", "studies"}
-TOTAL, FILE_LINES, KERNEL_FILE_LINES = 4500, 250, 400
+TOTAL, FILE_LINES, KERNEL_FILE_LINES = 5000, 250, 400
 
 
 def code_lines(source):

@@ -200,5 +200,6 @@ def test_study_keeps_the_contract(name):
     assert callable(module.run)
     files = {p for s in module.SOURCES for p in PACKAGE.glob(s)}
     assert PACKAGE / f"measure/studies/{name}.py" in files
-    if not hasattr(module, "TIMING"):
+    drawn = name != "kernel_compile"  # a compiler draws nothing
+    if drawn and not hasattr(module, "TIMING"):
         assert len({run["seed"] for run in module.RUNS}) >= 5

@@ -5,6 +5,10 @@ left to right, the forward state and the gradient of the backward state, and
 the other two from right to left. `states_kernel` does both sweeps for a head
 and leaves a copy of each table at every chunk; then nothing ties the chunks
 together, and `gradients_kernel` takes each on a program of its own.
+
+The copies are most of what is moved: written and read once, 8 K V / C numbers
+for a token of a head, where inputs and gradients are 8 K + 3 V. Fewer copies
+would need the states between them again, so again a loop over chunks.
 """
 
 import triton
@@ -60,9 +64,9 @@ def states_kernel(
     """Program (b * H + h, s, t), arguments as in `forward_kernel`.
 
     It has rows t * BLOCK_K on of the tables. `copies` is
-    [B * H, slices, tables, chunks, WIDTH, BLOCK_V]: the forward
-    state before each chunk and its gradient after it; if BOTH, the backward
-    state right of each chunk and its gradient left of it.
+    [B * H, slices, tables, chunks, WIDTH, BLOCK_V]: the forward state before
+    each chunk and its gradient after it; if BOTH, the backward state right of
+    each chunk and its gradient left of it.
     """
     head = tl.program_id(0).to(tl.int64)
     chunks = tl.cdiv(T, C)
@@ -78,33 +82,33 @@ def states_kernel(
     state = load_state(initial_state, batch, head, row, column, K, V)
     dstate = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
     for n in range(0, chunks):
-        token = tokens_of(n, C, T, REVERSE)
+        place = batch, head, tokens_of(n, C, T, REVERSE), T, H
         tl.store(copies + n * one, state)
-        x = load(k, batch, head, token, row, T, K)
-        y = load(v, batch, head, token, column, T, V)
-        gate = load(log_gate_fwd, batch, head, token, row, T, K)
+        x = load(k, place, row, K)
+        y = load(v, place, column, V)
+        gate = load(log_gate_fwd, place, row, K)
         state = advance(state, x, y, sum_after(gate), gate, PRECISION)
         if BOTH:
             tl.store(copies + (3 * chunks + n) * one, dstate)
-            x = load(q, batch, head, token, row, T, K)
-            y = load(grad, batch, head, token, column, T, V) * scale
-            gate = load(log_gate_bwd, batch, head, token, row, T, K)
+            x = load(q, place, row, K)
+            y = load(grad, place, column, V) * scale
+            gate = load(log_gate_bwd, place, row, K)
             dstate = advance(dstate, x, y, sum_from(gate), gate, PRECISION)
 
     state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
     dstate = load_state(grad_final, batch, head, row, column, K, V)
     for n in range(chunks - 1, -1, -1):
-        token = tokens_of(n, C, T, REVERSE)
+        place = batch, head, tokens_of(n, C, T, REVERSE), T, H
         tl.store(copies + (chunks + n) * one, dstate)
-        x = load(q, batch, head, token, row, T, K)
-        y = load(grad, batch, head, token, column, T, V) * scale
-        gate = load(log_gate_fwd, batch, head, token, row, T, K)
+        x = load(q, place, row, K)
+        y = load(grad, place, column, V) * scale
+        gate = load(log_gate_fwd, place, row, K)
         dstate = advance(dstate, x, y, sum_through(gate), gate, PRECISION)
         if BOTH:
             tl.store(copies + (2 * chunks + n) * one, state)
-            x = load(k, batch, head, token, row, T, K)
-            y = load(v, batch, head, token, column, T, V)
-            gate = load(log_gate_bwd, batch, head, token, row, T, K)
+            x = load(k, place, row, K)
+            y = load(v, place, column, V)
+            gate = load(log_gate_bwd, place, row, K)
             state = advance(state, x, y, sum_before(gate), gate, PRECISION)
     store_state(grad_initial, dstate, batch, head, row, column, H, K, V)
 
@@ -138,34 +142,36 @@ def gradients_kernel(
     LIMIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Program (b * H + h, s, n): chunk n and its copies from `states_kernel`.
+    """Program ((b * H + h) * chunks + n, s): chunk n, from the copies there.
 
-    A slice s has its part of the gradients of q, k and the gates; they are
+    Heads and chunks share the one axis of a grid that may exceed 65,535. A
+    slice s has its part of the gradients of q, k and the gates; they are
     contiguous, [slices * B, T, H, K], and the caller adds the parts.
     """
-    head = tl.program_id(0).to(tl.int64)
-    n, chunks = tl.program_id(2), tl.num_programs(2)
+    chunks = tl.cdiv(T, C)
+    n = tl.program_id(0) % chunks
+    head = (tl.program_id(0) // chunks).to(tl.int64)
     one = tl.full([], WIDTH * BLOCK_V, tl.int64)
     program = head * tl.num_programs(1) + tl.program_id(1)
     copies += (program * (4 if BOTH else 2) * chunks + n) * one
     batch, head = head // H, head % H
-    part = tl.program_id(1) * B + batch
+    behind = chunks * one
     column = tl.arange(0, BLOCK_V)
     copies += tl.arange(0, BLOCK_K)[:, None] * BLOCK_V + column[None, :]
     column += tl.program_id(1) * BLOCK_V
     token = tokens_of(n, C, T, REVERSE)
+    place = batch, head, token, T, H
+    part = tl.program_id(1) * B + batch, head, token, T, H
     inputs = (q, k, log_gate_fwd, log_gate_bwd)
 
-    score = chunk_scores(
-        inputs, batch, head, token, T, K, BLOCK_K, BOTH, LIMIT, PRECISION
-    )
-    v_n = load(v, batch, head, token, column, T, V)
-    do_n = load(grad, batch, head, token, column, T, V) * scale
+    score = chunk_scores(inputs, place, C, K, BLOCK_K, BOTH, LIMIT, PRECISION)
+    v_n = load(v, place, column, V)
+    do_n = load(grad, place, column, V) * scale
     dv_n = dot(tl.trans(score), do_n, PRECISION)
     dscore = dot(do_n, tl.trans(v_n), PRECISION)
     for first in range(0, K, BLOCK_K):
         q_n, k_n, fwd, bwd = load_channels(
-            inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
+            inputs, place, first, K, BLOCK_K, BOTH
         )
         if is_mild(fwd, bwd, BOTH, LIMIT):
             dq_n, dk_n, dfwd, dbwd = fast_gradients(
@@ -178,50 +184,43 @@ def gradients_kernel(
 
         # Read again what registers cannot hold meanwhile; it is in a cache.
         tl.debug_barrier()
-        v_n = load(v, batch, head, token, column, T, V)
-        do_n = load(grad, batch, head, token, column, T, V) * scale
+        v_n = load(v, place, column, V)
+        do_n = load(grad, place, column, V) * scale
         table = copies + first * BLOCK_V
         read, write = sum_through(fwd), sum_after(fwd)
         to_q, to_k, to_v, passed = _through_state(
-            k_n, v_n, do_n, read, write, fwd, table, chunks * one, PRECISION
+            k_n, v_n, do_n, read, write, fwd, table, behind, PRECISION
         )
         dfwd += sum_from(q_n * to_q) + sum_before(k_n * to_k) + passed
         dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
         channel = first + tl.arange(0, BLOCK_K)
-        store(dlog_gate_fwd, dfwd, part, head, token, channel, T, H, K)
+        store(dlog_gate_fwd, dfwd, part, channel, K)
         if BOTH:
-            table += 2 * chunks * one
+            table += 2 * behind
             read, write = sum_from(bwd), sum_before(bwd)
             to_q, to_k, to_v, passed = _through_state(
-                k_n,
-                v_n,
-                do_n,
-                read,
-                write,
-                bwd,
-                table,
-                chunks * one,
-                PRECISION,
+                k_n, v_n, do_n, read, write, bwd, table, behind, PRECISION
             )
             dbwd += sum_through(q_n * to_q) + sum_after(k_n * to_k) + passed
             dq_n, dk_n, dv_n = dq_n + to_q, dk_n + to_k, dv_n + to_v
-            store(dlog_gate_bwd, dbwd, part, head, token, channel, T, H, K)
-        store(dq, dq_n, part, head, token, channel, T, H, K)
-        store(dk, dk_n, part, head, token, channel, T, H, K)
-    store(dv, dv_n, batch, head, token, column, T, H, V)
+            store(dlog_gate_bwd, dbwd, part, channel, K)
+        store(dq, dq_n, part, channel, K)
+        store(dk, dk_n, part, channel, K)
+    store(dv, dv_n, place, column, V)
 
 
 @triton.jit
 def _through_state(
-    k, v, do, read, write, gate, copies, next, PRECISION: tl.constexpr
+    k, v, do, read, write, gate, copies, behind, PRECISION: tl.constexpr
 ):
     """Gradients of q, k, v and a gate by way of the state around a chunk.
 
     `read` and `write` [C, K] are the log gates from the state to each query
     and from each key to the state. The state lies at `copies`, its gradient
-    `next` behind it. A gate dims the whole state, so its part is a row.
+    so much `behind`. A gate dims the whole state, so its part is a row.
     """
-    state, dstate = tl.load(copies), tl.load(copies + next)
+    state = tl.load(copies).to(tl.float32)
+    dstate = tl.load(copies + behind).to(tl.float32)
     write = tl.exp(write)
     dq = dot(do, tl.trans(state), PRECISION) * tl.exp(read)
     dk = dot(v, tl.trans(dstate), PRECISION) * write

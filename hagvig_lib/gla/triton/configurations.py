@@ -31,7 +31,7 @@ BLOCK_K = 32
 # (sweep, K, bytes of a number); K padded to a power of two.
 TABLE = {
     ("forward", 16, 2): Configuration(32, 64, 4),
-    ("forward", 32, 2): Configuration(32, 64, 4),
+    ("forward", 32, 2): Configuration(32, 64, 8),
     ("forward", 64, 2): Configuration(16, 32, 4),
     ("forward", 128, 2): Configuration(16, 32, 8),
     ("forward", 16, 4): Configuration(32, 32, 8),

@@ -54,9 +54,12 @@ def forward_kernel(
 
     q, k, v and the gates are tuples of a pointer and the strides of
     [B, T, H, width], the initial state that of [B, H, K, V]; a state may be
-    None. `copies` is scratch, float32 [B * H, slices, chunks, WIDTH,
-    BLOCK_V]; WIDTH is K padded, and scores are summed over BLOCK_K channels
-    at a time. REVERSE numbers the tokens from the last one.
+    None. `copies` is scratch, [B * H, slices, chunks, WIDTH, BLOCK_V]; WIDTH
+    is K padded. REVERSE numbers the tokens from the last one.
+
+    Scores of more than BLOCK_K channels overflow the registers: a wider head
+    sums them block by block before it loads its tiles whole for the state. A
+    head of BLOCK_K channels or less loads them once, for both.
     """
     head = tl.program_id(0).to(tl.int64)
     chunks = tl.cdiv(T, C)
@@ -71,10 +74,10 @@ def forward_kernel(
         state = tl.zeros([WIDTH, BLOCK_V], tl.float32)
         for n in range(chunks - 1, -1, -1):
             tl.store(copies + n * one, state)
-            token = tokens_of(n, C, T, REVERSE)
-            k_n = load(k, batch, head, token, row, T, K)
-            v_n = load(v, batch, head, token, column, T, V)
-            bwd = load(log_gate_bwd, batch, head, token, row, T, K)
+            place = batch, head, tokens_of(n, C, T, REVERSE), T, H
+            k_n = load(k, place, row, K)
+            v_n = load(v, place, column, V)
+            bwd = load(log_gate_bwd, place, row, K)
             decay = sum_before(bwd)
             state = advance(state, k_n, v_n, decay, bwd, PRECISION)
         tl.debug_barrier()  # another thread may read what one has written
@@ -82,32 +85,21 @@ def forward_kernel(
     inputs = (q, k, log_gate_fwd, log_gate_bwd)
     state = load_state(initial_state, batch, head, row, column, K, V)
     for n in range(0, chunks):
-        token = tokens_of(n, C, T, REVERSE)
+        place = batch, head, tokens_of(n, C, T, REVERSE), T, H
         if BLOCK_K < WIDTH:
             score = chunk_scores(
-                inputs,
-                batch,
-                head,
-                token,
-                T,
-                K,
-                BLOCK_K,
-                BOTH,
-                LIMIT,
-                PRECISION,
+                inputs, place, C, K, BLOCK_K, BOTH, LIMIT, PRECISION
             )
-        q_n, k_n, fwd, bwd = load_channels(
-            inputs, batch, head, token, 0, T, K, WIDTH, BOTH
-        )
+        q_n, k_n, fwd, bwd = load_channels(inputs, place, 0, K, WIDTH, BOTH)
         if BLOCK_K == WIDTH:
             score = scores(q_n, k_n, fwd, bwd, BOTH, LIMIT, PRECISION)
-        v_n = load(v, batch, head, token, column, T, V)
+        v_n = load(v, place, column, V)
         result = dot(score, v_n, PRECISION)
         result += dot(q_n * tl.exp(sum_through(fwd)), state, PRECISION)
         if BOTH:
-            copy = tl.load(copies + n * one)
+            copy = tl.load(copies + n * one).to(tl.float32)
             result += dot(q_n * tl.exp(sum_from(bwd)), copy, PRECISION)
-        store(output, result * scale, batch, head, token, column, T, H, V)
+        store(output, result * scale, place, column, V)
         decay = sum_after(fwd)
         state = advance(state, k_n, v_n, decay, fwd, PRECISION)
     store_state(final_state, state, batch, head, row, column, H, K, V)

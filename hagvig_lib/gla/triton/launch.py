@@ -6,14 +6,16 @@ import torch
 import triton
 from torch import Tensor
 
+from ..reference import empty_state
 from .backward import gradients_kernel, states_kernel
 from .configurations import BLOCK_K, configuration, padded
 from .forward import forward_kernel
 
-# Gates of a chunk that add up to less are multiplied level by level. Decays
+# Gates of a chunk that add up to less are multiplied level by level. Factors
 # up to exp(limit) are formed otherwise, with a relative error of limit * eps:
-# float32 is to be right to 1e-6, the rest only to stay in range.
-LIMIT = {"ieee": 16.0, "tf32": 80.0, "bf16": 80.0}
+# float32 is to be right to 1e-6, the rest only to stay in range, which at
+# exp(40) = 2e17 leaves 1e21 for q, k, v and gradients that a scaler enlarged.
+LIMIT = {"ieee": 8.0, "tf32": 40.0, "bf16": 40.0}
 
 
 def bidirectional(
@@ -33,12 +35,9 @@ def bidirectional(
 
     Returns:
         [B, T, H, V], dtype of v.
-
-    Raises:
-        ValueError: K is more than 128.
     """
-    gates = (log_gate_fwd, log_gate_bwd)
-    return _forward(q, k, v, gates, None, None, scale, reverse=False)
+    inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
+    return _forward(inputs, None, None, scale, reverse=False)
 
 
 def one_direction(
@@ -55,11 +54,9 @@ def one_direction(
     Returns:
         Output [B, T, H, V], dtype of v; final state, float32.
     """
-    final_state = _new_state(q, v)
-    output = _forward(
-        q, k, v, (log_gate,), initial_state, final_state, scale, reverse
-    )
-    return output, final_state
+    final_state = empty_state(q, v)
+    inputs, states = (q, k, v, log_gate), (initial_state, final_state)
+    return _forward(inputs, *states, scale, reverse), final_state
 
 
 def bidirectional_backward(
@@ -76,8 +73,8 @@ def bidirectional_backward(
     Args:
         grad: of the output, [B, T, H, V], any strides.
     """
-    gates = (log_gate_fwd, log_gate_bwd)
-    return _backward(grad, None, q, k, v, gates, None, scale, reverse=False)
+    inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
+    return _backward(grad, None, inputs, None, scale, reverse=False)[:-1]
 
 
 def one_direction_backward(
@@ -100,32 +97,23 @@ def one_direction_backward(
     Returns:
         The gradients, each in its input's dtype; the state's in float32.
     """
-    return _backward(
-        grad, grad_state, q, k, v, (log_gate,), initial_state, scale, reverse
-    )
+    inputs = (q, k, v, log_gate)
+    return _backward(grad, grad_state, inputs, initial_state, scale, reverse)
 
 
 def _forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
     initial_state: Tensor | None,
     final_state: Tensor | None,
     scale: float,
     reverse: bool,
 ) -> Tensor:
-    both = len(gates) == 2
-    plan = Plan("forward", q, v, both, reverse)
+    q, _, v, *gates = inputs
+    plan = Plan("forward", q, v, len(gates) == 2, reverse)
     output = torch.empty_like(v, memory_format=torch.contiguous_format)
-    arguments = [
-        *_views(q, k, v, gates[0], gates[-1]),
-        output,
-        *_views(initial_state),
-        final_state,
-        plan.new_tables(1 if both else 0),
-        scale,
-    ]
+    arguments = _views(*inputs[:4], gates[-1])
+    arguments += [output, *_views(initial_state), final_state]
+    arguments += [plan.new_tables(len(gates) - 1), scale]
     with torch.cuda.device_of(q):
         forward_kernel[plan.grid](*arguments, **plan.score_options)
     return output
@@ -134,44 +122,28 @@ def _forward(
 def _backward(
     grad: Tensor,
     grad_state: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
     initial_state: Tensor | None,
     scale: float,
     reverse: bool,
 ) -> tuple[Any, ...]:
-    both = len(gates) == 2
-    plan = Plan("backward", q, v, both, reverse)
-    inputs = _views(grad, q, k, v, gates[0], gates[-1])
-    tables = plan.new_tables(4 if both else 2)
-    dinitial = None if both else _new_state(q, v)
-    parts = [plan.new_parts(x) for x in (q, k, *gates)]
+    q, k, v, *gates = inputs
+    plan = Plan("backward", q, v, len(gates) == 2, reverse)
+    views = _views(grad, *inputs[:4], gates[-1])
+    copies = plan.new_tables(2 * len(gates))
+    dinitial = None if grad_state is None else empty_state(q, v)
+    dq, dk, *dgates = parts = [plan.new_parts(x) for x in (q, k, *gates)]
     dv = torch.empty_like(v, memory_format=torch.contiguous_format)
-    sweeps = [
-        *inputs,
-        *_views(initial_state, grad_state),
-        dinitial,
-        tables,
-        scale,
-    ]
-    chunks = [
-        *inputs,
-        *(parts[0], parts[1], dv, parts[2], parts[-1]),
-        tables,
-        scale,
-        q.shape[0],
-    ]
+    states = [*_views(initial_state, grad_state), dinitial, copies, scale]
+    results = [dq, dk, dv, dgates[0], dgates[-1], copies, scale, len(q)]
+    grid = plan.grid[0] * plan.chunks, plan.slices
     with torch.cuda.device_of(q):
-        states_kernel[(*plan.grid, plan.blocks)](*sweeps, **plan.options)
-        gradients_kernel[(*plan.grid, plan.chunks)](
-            *chunks, **plan.score_options
+        states_kernel[(*plan.grid, plan.blocks)](
+            *views, *states, **plan.options
         )
+        gradients_kernel[grid](*views, *results, **plan.score_options)
     pairs = zip(parts, (q, k, *gates), strict=True)
     dq, dk, *dgates = (plan.whole(part, x) for part, x in pairs)
-    if dinitial is None:
-        return dq, dk, dv, *dgates
     return dq, dk, dv, *dgates, dinitial
 
 
@@ -179,16 +151,11 @@ class Plan:
     """How programs cover the heads and columns of q and v."""
 
     def __init__(
-        self, kernel: str, q: Tensor, v: Tensor, both: bool, reverse: bool
+        self, sweep: str, q: Tensor, v: Tensor, both: bool, reverse: bool
     ) -> None:
         batch, tokens, heads, keys = q.shape
         values = v.shape[-1]
-        if keys > 128:
-            raise ValueError(
-                f"q has shape {list(q.shape)}: the backend 'triton' takes at "
-                "most 128 channels (K); pass backend='chunkwise'"
-            )
-        chosen = configuration(kernel, keys, values, q.element_size())
+        chosen = configuration(sweep, keys, values, q.element_size())
         self.q = q
         self.slices = triton.cdiv(values, chosen.block_v)
         self.chunks = triton.cdiv(tokens, chosen.chunk)
@@ -213,10 +180,15 @@ class Plan:
         self.score_options = self.options | {"LIMIT": LIMIT[precision]}
 
     def new_tables(self, count: int) -> Tensor:
-        """Scratch for `count` [K, V] tables at every chunk."""
+        """Scratch for `count` [K, V] tables at every chunk.
+
+        bfloat16 for bfloat16 inputs: products round the tables to it anyway.
+        """
         table = self.options["WIDTH"], self.options["BLOCK_V"]
         shape = (*self.grid, count, self.chunks, *table)
-        return self.q.new_empty(shape, dtype=torch.float32)
+        narrow = self.q.dtype == torch.bfloat16
+        dtype = torch.bfloat16 if narrow else torch.float32
+        return self.q.new_empty(shape, dtype=dtype)
 
     def new_parts(self, x: Tensor) -> Tensor:
         """Where each slice writes its part of a gradient of x."""
@@ -231,14 +203,9 @@ class Plan:
         return parts.view(self.slices, *x.shape).sum(0).to(x.dtype)
 
 
-def _views(*tensors: Tensor | None) -> list[tuple | None]:
+def _views(*tensors: Tensor | None) -> list[Any]:
     """What the kernels' `load` takes: pointer and strides."""
     return [None if x is None else (x, *x.stride()) for x in tensors]
-
-
-def _new_state(q: Tensor, v: Tensor) -> Tensor:
-    batch, _, heads, keys = q.shape
-    return q.new_empty((batch, heads, keys, v.shape[-1]), dtype=torch.float32)
 
 
 def _precision(dtype: torch.dtype) -> str:
@@ -247,5 +214,7 @@ def _precision(dtype: torch.dtype) -> str:
         return "bf16"
     if dtype == torch.float16:
         return "tf32"  # its range: decayed keys exceed 65504
-    highest = torch.get_float32_matmul_precision() == "highest"
-    return "ieee" if highest else "tf32"
+    # Also what torch.set_float32_matmul_precision sets; its getter raises
+    # for a program that sets this one.
+    allowed = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if allowed else "ieee"

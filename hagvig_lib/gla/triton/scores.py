@@ -32,25 +32,21 @@ def levels(C):
 @triton.jit
 def chunk_scores(
     inputs,
-    batch,
-    head,
-    token,
-    T,
+    place,
+    C: tl.constexpr,
     K: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BOTH: tl.constexpr,
     LIMIT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """[C, C] scores of the chunk with these tokens, BLOCK_K channels a time.
+    """[C, C] scores of the chunk in this place, BLOCK_K channels a time.
 
     `inputs` are q, k and both log gates as `load` takes them.
     """
-    score = tl.zeros([token.shape[0], token.shape[0]], tl.float32)
+    score = tl.zeros([C, C], tl.float32)
     for first in range(0, K, BLOCK_K):
-        q, k, fwd, bwd = load_channels(
-            inputs, batch, head, token, first, T, K, BLOCK_K, BOTH
-        )
+        q, k, fwd, bwd = load_channels(inputs, place, first, K, BLOCK_K, BOTH)
         score += scores(q, k, fwd, bwd, BOTH, LIMIT, PRECISION)
     return score
 
@@ -58,23 +54,20 @@ def chunk_scores(
 @triton.jit
 def load_channels(
     inputs,
-    batch,
-    head,
-    token,
+    place,
     first,
-    T,
     K: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BOTH: tl.constexpr,
 ):
     """Tiles [C, BLOCK_K] of `inputs`, from channel `first` on."""
     channel = first + tl.arange(0, BLOCK_K)
-    q = load(inputs[0], batch, head, token, channel, T, K)
-    k = load(inputs[1], batch, head, token, channel, T, K)
-    fwd = load(inputs[2], batch, head, token, channel, T, K)
+    q = load(inputs[0], place, channel, K)
+    k = load(inputs[1], place, channel, K)
+    fwd = load(inputs[2], place, channel, K)
     bwd = fwd
     if BOTH:
-        bwd = load(inputs[3], batch, head, token, channel, T, K)
+        bwd = load(inputs[3], place, channel, K)
     return q, k, fwd, bwd
 
 
@@ -213,11 +206,18 @@ def _decays(fwd, bwd, i, j, level, PRECISION: tl.constexpr):
 
 @triton.jit
 def _sums(rows, x, PRECISION: tl.constexpr):
-    """Sums [C, K] over the rows of x that `rows` [C, C] marks with ones."""
+    """Sums [C, K] over the rows of x that `rows` [C, C] marks with ones.
+
+    Rounded to tf32, an exponent would lose all but 11 bits; in two parts of
+    11 bits each it keeps 22, and ones are exact.
+    """
     if PRECISION == "ieee":
         return tl.dot(rows, x, input_precision="ieee")
     else:
-        return tl.dot(rows, x, input_precision="tf32")
+        bits = x.to(tl.int32, bitcast=True) & -8192
+        high = bits.to(tl.float32, bitcast=True)
+        low = tl.dot(rows, x - high, input_precision="tf32")
+        return tl.dot(rows, high, low, input_precision="tf32")
 
 
 @triton.jit

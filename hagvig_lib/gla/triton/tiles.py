@@ -2,7 +2,8 @@
 
 A tile is [C, W]: the C tokens of a chunk by W channels, padded with zeros to
 powers of two. An input comes as a tuple, its pointer and its four strides, so
-that any view is read where it lies; an output is contiguous.
+that any view is read where it lies; an output is contiguous. Where a tile of
+them lies is another tuple, (batch, head, token, T, H). Offsets have 64 bits.
 
 Every decay is exp of a sum of log gates over a row of neighbouring tokens.
 `sum_through`, `sum_from`, `sum_before` and `sum_after` form these sums by
@@ -25,22 +26,20 @@ def tokens_of(n, C: tl.constexpr, T, REVERSE: tl.constexpr):
 
 
 @triton.jit
-def load(x, batch, head, token, channel, T, W: tl.constexpr):
-    """Rows `token` of [B, T, H, W] as a float32 tile, zero outside."""
+def load(x, place, channel, W: tl.constexpr):
+    """A float32 tile of [B, T, H, W], zero outside."""
+    batch, head, token, T, _ = place
     inside = ((token >= 0) & (token < T))[:, None] & (channel < W)[None, :]
-    tile = tl.load(_at(x, batch, head, token, channel), inside, other=0.0)
-    return tile.to(tl.float32)
+    first = x[0] + batch * x[1] + head * x[3]
+    column = channel.to(tl.int64) * x[4]
+    at = first + (token * x[2])[:, None] + column[None, :]
+    return tl.load(at, inside, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def _at(x, batch, head, token, channel):
-    first = x[0] + batch * x[1] + head * x[3]  # 64 bits, as batch and head
-    return first + (token * x[2])[:, None] + (channel * x[4])[None, :]
-
-
-@triton.jit
-def store(x, tile, batch, head, token, channel, T, H, W: tl.constexpr):
+def store(x, tile, place, channel, W: tl.constexpr):
     """The way back, into contiguous x and its dtype; nothing outside."""
+    batch, head, token, T, H = place
     inside = ((token >= 0) & (token < T))[:, None] & (channel < W)[None, :]
     at = ((batch * T + token) * H + head) * W
     value = tile.to(x.dtype.element_ty)
@@ -55,8 +54,9 @@ def load_state(x, batch, head, row, column, K: tl.constexpr, V: tl.constexpr):
     else:
         inside = (row < K)[:, None] & (column < V)[None, :]
         first = x[0] + batch * x[1] + head * x[2]
-        at = (row * x[3])[:, None] + (column * x[4])[None, :]
-        return tl.load(first + at, inside, other=0.0).to(tl.float32)
+        row, column = row.to(tl.int64) * x[3], column.to(tl.int64) * x[4]
+        at = first + row[:, None] + column[None, :]
+        return tl.load(at, inside, other=0.0).to(tl.float32)
 
 
 @triton.jit

@@ -7,5 +7,6 @@ A study is a module with
 - `SOURCES`, globs inside the package: code whose change makes it stale;
 - optionally `TIMING = True`, if runs must not compete for the cores.
 
-Its docstring says beforehand what would count as an effect.
+Its docstring says beforehand what would count as an effect. A folder holds
+what studies share.
 """

@@ -8,13 +8,16 @@ it (forward and backward). In turns, on the same inputs:
   mirror image was added, the way ViG trains;
 - `fla`, those two passes by flash-linear-attention's `chunk_gla`, where it
   is installed and there is a GPU;
+- `released kind`, a kernel of our own that takes one token after the other
+  from both sides, the way ViG is evaluated: on a GPU, forward only (what ViG
+  has for training is `two passes`);
 - `attention`, softmax attention with heads as wide as v;
-- `reference`, the recurrence, up to 1024 tokens;
+- `reference`, the recurrence, up to 1024 tokens and 65536 in a batch;
 - `compiled`, the factorised form without a safe path under torch.compile,
   up to 256 tokens and where there is a C++ compiler.
 
-Nothing is timed before `ours`, `two passes` and `compiled` agree with the
-recurrence in float64.
+Nothing is timed before all of them, but attention, agree with the recurrence
+in float64 on two examples of two heads.
 
 What would count, said beforehand, for float32 on one CPU thread at batch 8:
 `ours` against `attention` at least 1.5 times as fast forward at 1024 tokens
@@ -38,57 +41,68 @@ from torch.profiler import ProfilerActivity, profile
 
 from ...gla import bidirectional_gla, gla
 from ..timing import interleaved
+from .rivals.plain import attention, factorised, two_passes
 
 TIMING = True
-# Of ViG-T: batch and tokens, which are those of images of 224 to 2048 pixels.
-CPU = "1x196 8x196 64x196 1x1024 8x1024 1x4096 8x4096 1x16384"
-CUDA = " ".join(f"{b}x{t}" for t in (196, 1024, 4096) for b in (1, 8, 64, 256))
+# Batch and tokens; those of ViG-T for images of 224 to 2048 pixels.
+SHAPES = {
+    "cpu": [
+        *((1, 196), (8, 196), (64, 196), (1, 1024), (8, 1024)),
+        *((1, 4096), (8, 4096), (1, 16384)),
+    ],
+    "cuda": [(b, t) for t in (196, 1024, 4096) for b in (1, 8, 64, 256)],
+}
 RUNS = [
-    {"device": device, "shape": shape, "training": training}
-    for device, shapes in (("cpu", CPU), ("cuda", CUDA))
+    {"device": device, "batch": batch, "tokens": tokens, "training": training}
+    for device, shapes in SHAPES.items()
     if device == "cpu" or torch.cuda.is_available()
-    for shape in shapes.split()
+    for batch, tokens in shapes
     for training in (False, True)
 ]
-SOURCES = ("gla/**/*.py", "measure/studies/gla.py", "measure/timing.py")
+SOURCES = (
+    "gla/**/*.py",
+    "measure/studies/gla.py",
+    "measure/studies/rivals/*.py",
+    "measure/timing.py",
+)
 HEADS, KEY, VALUE = 3, 32, 64
 SCALE = KEY**-0.5 / 2
+EXACT = partial(bidirectional_gla, scale=SCALE, backend="reference")
 # Of output and gradients, relative: float32 as tests/gla says; bfloat16 is
 # one rounding, and two for what the rounded output's gradient becomes.
 BOUNDS = {torch.float32: (1e-6, 3e-6), torch.bfloat16: (4e-3, 8e-3)}
+# Rivals round to bfloat16 between their steps, too.
+RIVALS = BOUNDS | {torch.bfloat16: (1e-2, 2e-2)}
 
 Form = Callable[..., Tensor]
 
 
 def run(
-    device: str, shape: str, training: bool, rounds: int | None = None
+    device: str,
+    batch: int,
+    tokens: int,
+    training: bool,
+    rounds: int | None = None,
 ) -> dict[str, float]:
     """Check, then time, one shape.
 
     Args:
-        shape: "batch x tokens", without spaces.
         rounds: timed calls of each form, from 5 to 25 by size if None.
 
     Returns:
-        For each form its `median`, `p20` and `p80` in seconds, `n`, and
-        `peak`, bytes allocated at a time beyond the inputs; `error`, the
-        largest relative one that the gate saw; `copy`, bytes per second
-        of copying a large tensor, and `share`, the part of it that `ours`
-        would need to read inputs and write results once.
+        For each form its `median`, `p20` and `p80` in seconds, `n`, `peak`,
+        bytes allocated at a time beyond the inputs, and (but for attention)
+        `error`, the largest relative one of output and gradients; `copy`,
+        bytes per second of copying a large tensor, and `share`, the part of
+        it that `ours` would need to read inputs and write results once.
 
     Raises:
         RuntimeError: a form disagrees with the recurrence in float64.
     """
-    batch, tokens = map(int, shape.split("x"))
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    forms = _forms(device, tokens)
-    small = _inputs(device, dtype, (1, min(tokens, 4096), 1))
-    errors = [
-        _error(forms[name], *small, training)
-        for name in ("ours", "two passes", "compiled")
-        if name in forms
-    ]
-    result: dict[str, float] = {"error": max(errors)}
+    forms = _forms(device, batch, tokens, training)
+    small = _inputs(device, dtype, (2, min(tokens, 4096), 2))
+    result = _errors(forms, *small, training)
     inputs, grad = _inputs(device, dtype, (batch, tokens, HEADS))
     calls = {}
     for name, form in forms.items():
@@ -111,72 +125,30 @@ def run(
     return result
 
 
-def _forms(device: str, tokens: int) -> dict[str, Form]:
+def _forms(
+    device: str, batch: int, tokens: int, training: bool
+) -> dict[str, Form]:
     forms: dict[str, Form] = {
         "ours": partial(bidirectional_gla, scale=SCALE),
-        "two passes": partial(_two_passes, partial(gla, scale=SCALE)),
-        "attention": _attention,
+        "two passes": partial(two_passes, partial(gla, scale=SCALE)),
+        "attention": attention,
     }
-    if tokens <= 1024:
-        backend = {"scale": SCALE, "backend": "reference"}
-        forms["reference"] = partial(bidirectional_gla, **backend)
+    if tokens <= 1024 and batch * tokens <= 2**16:
+        forms["reference"] = EXACT
     if tokens <= 256 and (device != "cpu" or shutil.which("c++")):
-        forms["compiled"] = torch.compile(_factorised, dynamic=False)
+        torch.compiler.reset()  # a process compiles no more than 8 shapes
+        plain = torch.compile(factorised, fullgraph=True, dynamic=False)
+        forms["compiled"] = partial(plain, scale=SCALE)
     if device == "cuda" and find_spec("fla"):
         from fla.ops.gla import chunk_gla  # pyright: ignore
 
         scan = partial(chunk_gla, scale=SCALE)
-        forms["fla"] = partial(_two_passes, lambda *x: scan(*x)[0])
+        forms["fla"] = partial(two_passes, lambda *x: scan(*x)[0])
+    if device == "cuda" and not training:
+        from .rivals.token_by_token import token_by_token
+
+        forms["released kind"] = partial(token_by_token, scale=SCALE)
     return forms
-
-
-def _two_passes(scan: Form, q, k, v, log_gate_fwd, log_gate_bwd) -> Tensor:
-    q, k, v = (torch.cat((x, x.flip(1))) for x in (q, k, v))
-    output = scan(q, k, v, torch.cat((log_gate_fwd, log_gate_bwd.flip(1))))
-    forward, backward = output.chunk(2)
-    return forward + backward.flip(1)
-
-
-def _attention(q, k, v) -> Tensor:
-    heads_first = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-
-
-def _factorised(q, k, v, log_gate_fwd, log_gate_bwd) -> Tensor:
-    """Chunks of T / 4 tokens; decays are quotients, which may overflow."""
-    tokens = q.shape[1]
-    inputs = (q, k, v, log_gate_fwd, log_gate_bwd)
-    q, k, v, *gates = (
-        F.pad(x.transpose(1, 2), (0, 0, 0, -tokens % 4)).unflatten(2, (4, -1))
-        for x in inputs
-    )
-    size = q.shape[3]
-    inside = q.new_ones(size, size, dtype=torch.bool).tril()
-    before = q.new_ones(4, 4, dtype=torch.bool).tril(-1)[..., None]
-    output = torch.zeros_like(v)
-    for gate, reverse in zip(gates, (False, True), strict=True):
-        total = gate.cumsum(3)
-        end = total[..., -1:, :]
-        # Decay between the chunk's entry and each token, own gate included.
-        b = end - total + gate if reverse else total
-        middle = b[..., size // 2, None, :]
-        pairs = (q * (b - middle).exp()) @ (k * (middle - b).exp()).mT
-        mask = inside.mT if reverse else inside
-        earlier = before.transpose(0, 1) if reverse else before
-        output = output + pairs.masked_fill(~mask, 0) @ v
-        writes = (k * (end - b).exp()).mT @ v
-        # Between chunks: j's state decays by the chunks between j and i.
-        whole = end[..., 0, :].cumsum(2)
-        left = whole - end[..., 0, :]
-        if reverse:
-            left, whole = -whole, -left
-        decay = (left[..., :, None, :] - whole[..., None, :, :]).masked_fill(
-            ~earlier, -torch.inf
-        )
-        states = torch.einsum("bhijk,bhjkv->bhikv", decay.exp(), writes)
-        output = output + (q * b.exp()) @ states
-    output = output.flatten(2, 3)[:, :, :tokens].transpose(1, 2)
-    return SCALE * output
 
 
 def _inputs(
@@ -204,26 +176,28 @@ def _call(form: Form, inputs: list[Tensor], grad: Tensor | None):
     return [x.detach() for x in results]
 
 
-def _error(
-    form: Form, inputs: list[Tensor], grad: Tensor, training: bool
-) -> float:
-    """Largest relative error of the output and the gradients.
+def _errors(
+    forms: dict[str, Form], inputs: list[Tensor], grad: Tensor, training: bool
+) -> dict[str, float]:
+    """Largest relative error of each form, attention's left out.
 
     Raises:
-        RuntimeError: it is too large.
+        RuntimeError: one is too large; names the form.
     """
-    got = _call(form, inputs, grad if training else None)
     wide = [x.detach().double().requires_grad_() for x in inputs]
-    exact = partial(bidirectional_gla, scale=SCALE, backend="reference")
-    expected = _call(exact, wide, grad.double() if training else None)
-    errors = [
-        ((a.double() - b).norm() / b.norm()).item()
-        for a, b in zip(got, expected, strict=True)
-    ]
-    output, gradients = BOUNDS[grad.dtype]
-    if not (errors[0] <= output and max(errors) <= gradients):
-        raise RuntimeError(f"{form} is wrong: relative errors {errors}")
-    return max(errors)
+    expected = _call(EXACT, wide, grad.double() if training else None)
+    found = {}
+    for name in forms.keys() - {"attention"}:
+        got = _call(forms[name], inputs, grad if training else None)
+        errors = [
+            ((a.double() - b).norm() / b.norm()).item()
+            for a, b in zip(got, expected, strict=True)
+        ]
+        output, gradients = (BOUNDS if name == "ours" else RIVALS)[grad.dtype]
+        if not (errors[0] <= output and max(errors) <= gradients):
+            raise RuntimeError(f"{name} is wrong: relative errors {errors}")
+        found[f"{name} error"] = max(errors)
+    return found
 
 
 def _peak(call: Callable[[], object], device: str) -> int:

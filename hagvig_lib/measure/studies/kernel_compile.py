@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource, compile
 from triton.runtime import JITFunction
 
+from ...gla.reference import empty_state
 from ...gla.triton.backward import gradients_kernel, states_kernel
 from ...gla.triton.forward import forward_kernel
 from ...gla.triton.launch import Plan
@@ -46,13 +48,29 @@ RUNS = [
 ]
 SOURCES = ("gla/triton/*.py", "measure/studies/kernel_compile.py")
 VIEWS = {"grad", "q", "k", "v", "log_gate_fwd", "log_gate_bwd"}
-ABSENT = {"initial_state", "final_state", "grad_final", "grad_initial"}
+STATE_VIEWS = {"initial_state", "grad_final"}
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+}
 
 
 def run(
-    kernel: str, K: int, V: int, dtype: str, capability: int
+    kernel: str,
+    K: int,
+    V: int,
+    dtype: str,
+    capability: int,
+    gates: str | None = None,
+    both: bool = True,
 ) -> dict[str, Any]:
-    """Compile both directions for one shape.
+    """Compile a kernel for one shape.
+
+    Args:
+        dtype: of q, k and v; float32 is multiplied as PyTorch is set to.
+        gates: dtype of the gates, if another.
+        both: both directions, or one with its states.
 
     Returns:
         `chunk`, `block_v` and `warps`, the configuration; `registers`,
@@ -67,14 +85,15 @@ def run(
         raise RuntimeError("kernels are interpreted: unset TRITON_INTERPRET")
     q = torch.empty(1, 64, 1, K, dtype=getattr(torch, dtype), device="meta")
     v = q.new_empty(1, 64, 1, V)
+    gate = q.to(getattr(torch, gates or dtype))
     sweep = "forward" if kernel == "forward" else "backward"
-    plan = Plan(sweep, q, v, both=True, reverse=False)
+    plan = Plan(sweep, q, v, both, reverse=False)
     options = plan.score_options
     with warnings.catch_warnings():
         # Triton 3.9 announces another default of 3.10.
         warnings.filterwarnings("ignore", "TRITON_DEFAULT_FP_FUSION")
         code = compile(
-            _source(function, options, dtype),
+            _source(function, plan, q, v, gate),
             target=GPUTarget("cuda", capability, 32),
             options={"num_warps": options["num_warps"]},
         )
@@ -92,24 +111,32 @@ def run(
     }
 
 
-def _source(function: JITFunction, options: dict, dtype: str) -> ASTSource:
+def _source(
+    function: JITFunction, plan: Plan, q: Tensor, v: Tensor, gate: Tensor
+) -> ASTSource:
     """The kernel with the types that a launch on aligned tensors gives it."""
-    short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-    pointer, aligned = "*" + short[dtype], [["tt.divisibility", 16]]
+    state = None if plan.options["BOTH"] else empty_state(q, v)
+    part, gate_part = plan.new_parts(q), plan.new_parts(gate)
+    tensors = {"q": q, "k": q, "dq": part, "dk": part}
+    tensors |= dict.fromkeys(("v", "grad", "output", "dv"), v)
+    tensors |= dict.fromkeys(("log_gate_fwd", "log_gate_bwd"), gate)
+    tensors |= dict.fromkeys(("dlog_gate_fwd", "dlog_gate_bwd"), gate_part)
+    tensors |= dict.fromkeys((*STATE_VIEWS, "final_state"), state)
+    tensors |= {"grad_initial": state, "copies": plan.new_tables(1)}
+    values, aligned = plan.score_options | tensors, [["tt.divisibility", 16]]
     signature, constants, attributes = {}, {}, {}
     for i, name in enumerate(function.arg_names):
-        if name in VIEWS:  # pointer, three strides, and 1 for the last
-            signature[name] = (pointer, "i32", "i32", "i32", "constexpr")
+        if name in ("B", "T", "H", "scale"):
+            signature[name] = "fp32" if name == "scale" else "i32"
+        elif not isinstance(x := values[name], Tensor):  # None, too
+            signature[name], constants[(i,)] = "constexpr", x
+        elif name in VIEWS | STATE_VIEWS:  # pointer, strides, the last one 1
+            strides = ("i32", "i32", "i32", "constexpr")
+            signature[name] = (POINTERS[x.dtype], *strides)
             constants[i, 4] = 1
             attributes |= {(i, j): aligned for j in range(4)}
-        elif name in ABSENT:
-            signature[name], constants[(i,)] = "constexpr", None
-        elif name in ("B", "T", "H", "scale"):
-            signature[name] = "fp32" if name == "scale" else "i32"
-        elif name in options:
-            signature[name], constants[(i,)] = "constexpr", options[name]
         else:
-            signature[name] = "*fp32" if name == "copies" else pointer
+            signature[name] = POINTERS[x.dtype]
             attributes[(i,)] = aligned
     return ASTSource(function, signature, constants, attributes)
 

@@ -1,0 +1,1 @@
+"""What studies time `bidirectional_gla` against; none of it is a backend."""
