@@ -4,6 +4,9 @@ q, k and the log gates are [B, T, H, K], v is [B, T, H, V], and so is what
 they return, in v's dtype.
 """
 
+# It takes *three for all arguments that attention has.
+# pyright: reportArgumentType=false
+
 from collections.abc import Callable
 
 import torch

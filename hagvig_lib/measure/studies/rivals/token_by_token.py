@@ -6,6 +6,9 @@ steps in a row, and no product of matrices. The directions are written apart
 and added outside. As released, it has no backward pass.
 """
 
+# It does not know what a kernel is launched with.
+# pyright: reportCallIssue=false
+
 import torch
 import triton
 import triton.language as tl
