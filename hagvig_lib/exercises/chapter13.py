@@ -14,18 +14,29 @@ SIZES = ((192, 3, 512), (384, 6, 1024), (64, 2, 256), (96, 1, 300))
 def vig_block(answer) -> None:
     """13.1: multiply-adds of a block of ViG."""
     for dim, heads, inner in SIZES:
-        for tokens in (1, 196):
+        for tokens in (14, 196):
             got = answer(dim, heads, inner, tokens)
             layers, mlp, scan = _parts(dim, heads, inner)
             right = tokens * (layers + mlp + scan)
-            wrong = (
-                (right - tokens * scan // 2, "a state is written and read"),
-                (right - tokens * scan, "the scans are missing"),
-                (right - tokens * dim * inner, "an MLP of three matrices"),
-                (right + (heads - 1) * tokens * scan, "K and V are a head's"),
+            # What a token's share may lack, or have too much of.
+            parts = (
+                (-scan / 2, "two directions, and a state is written and read"),
+                (-scan, "the scans are missing"),
+                ((heads - 1) * scan, "K and V are a head's"),
+                (-dim * inner, "the MLP has three matrices"),
+                (-9 * dim, "the convolution is missing"),
+                (-8 * dim, "the convolution has nine weights a channel"),
+                (-32 * dim, "the thin layers to the gates are missing"),
+                (-16 * dim, "two thin layers lead to the gates"),
+                (dim**2, "q and k have half of the channels each"),
+                (-(dim**2), "D² for q and k, for v, the gate, the output"),
+                (-2 * dim**2, "D² for q and k, for v, the gate, the output"),
+            )
+            wrong = [(right + tokens * part, hint) for part, hint in parts]
+            wrong += [
                 (2 * right, "multiply-adds, not two FLOPs for each"),
                 (right / tokens, "all tokens, not one"),
-            )
+            ]
             sizes = (
                 f"for {dim} channels, {heads} heads, {inner} inner ones and"
                 f" {tokens} tokens"
@@ -34,9 +45,10 @@ def vig_block(answer) -> None:
                 if math.isclose(got, value) and not math.isclose(got, right):
                     raise Wrong(f"{sizes}: {hint}")
             if not math.isclose(got, right, rel_tol=1e-9):
+                amount = "few" if got < right else "many"
                 raise Wrong(
-                    f"{sizes} you return {got:,}; the scans have"
-                    f" {tokens * scan:,}, the MLP {tokens * mlp:,}"
+                    f"{sizes} you return {got:,}, by"
+                    f" {abs(got / right - 1):.1%} too {amount}"
                 )
 
 

@@ -51,10 +51,10 @@ def prune_gates(
 
     We add it. ViT, ViG: a closed channel leaves the last layer of its
     attention or MLP; a branch with all gates closed is not computed, nor is
-    such a direction of a ViG's scan. ResNet, EfficientNet: it leaves the
-    end of its stage and the input of the next layer, so that intermediate
-    features lack it, and lack the factors of the open gates. A gate that no
-    neighbour can take up stays, hardened.
+    such a direction of a ViG's scan beside an open one. ResNet,
+    EfficientNet: it leaves the end of its stage and the input of the next
+    layer, so that intermediate features lack it, and lack the factors of
+    the open gates. A gate that no neighbour can take up stays, hardened.
 
     Args:
         threshold: gates below it are closed; in (0, 1).
@@ -87,11 +87,11 @@ def prune_gates(
         gated.eval()(example)  # an unfit example fails here, not later
 
     closed = harden(model, threshold)
-    left = [
-        site
-        for site, gate in gates.items()
-        if site not in known or not fold(model, site, gate)
-    ]
+    for site, gate in gates.items():
+        if site in known:
+            fold(model, site, gate)
+    stays = {*model.modules()}  # some go with the branch they are in
+    left = [site for site, gate in gates.items() if gate in stays]
 
     total = sum(gate.channels for gate in gates.values())
     models = {"before": gated, "after": copy.deepcopy(model)}

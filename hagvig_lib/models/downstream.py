@@ -6,8 +6,8 @@
     losses = detector(backbone, classes=1, size=224)(images, targets)
     logits = segmenter(backbone, classes=2)(images)["out"]
 
-Differs: ViG's results on COCO and ADE20K were never released with code or
-settings, and are not reproduced here.
+Differs: the code of ViG's detectors and segmenters was not released, and we
+had no settings for them; its results on COCO and ADE20K are not reproduced.
 """
 
 from typing import Any

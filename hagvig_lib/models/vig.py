@@ -1,6 +1,7 @@
 """Plain ViG: one resolution from the stem to the head.
 
-Official: `models/vig.py` in https://github.com/hustvl/ViG/tree/dfb9d32
+Official: `classification/models/vig.py` in
+https://github.com/hustvl/ViG/tree/dfb9d32
 """
 
 from functools import partial
@@ -23,7 +24,7 @@ class ViG(Backbone):
     """Stem, position embedding, `depth` blocks, norm, mean, linear layer.
 
     Images may have any size from 16 x 16 pixels on, at any call: the
-    position embedding is resized to their grid.
+    position embedding is resized to their grid, and there is no `img_size`.
 
     Args:
         dim: C, of every map.
@@ -37,6 +38,7 @@ class ViG(Backbone):
     """
 
     parts = "blocks"
+    out_indices = 3  # the last three, as of timm's ViT
     released_halving = "official-eval"
 
     def __init__(

@@ -1,7 +1,7 @@
 """What both families of ViG share beside the block: timm's interface."""
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -10,7 +10,7 @@ from timm.models import build_model_with_cfg, resolve_pretrained_cfg
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .checkpoints import accept_official, filter_pretrained
+from . import checkpoints
 from .vig_block import Block
 
 SMALLEST_IMAGE = 16  # pixels
@@ -26,12 +26,14 @@ class Backbone(nn.Module):
 
     Attributes:
         released_halving: see `VisionGLA`; the one of released weights.
+        out_indices: of `features_only`, see timm; the last n if an int.
         parts: the name of the parts, one intermediate after each.
         num_features: C after the last part.
         feature_info: one dict per part, as timm's feature extractors ask.
     """
 
     released_halving = "mean"
+    out_indices: int | tuple[int, ...]
     parts: str
     stem: nn.Module
     norm: nn.Module
@@ -45,7 +47,7 @@ class Backbone(nn.Module):
         drop_rate: float,
     ) -> None:
         """The head, and what timm asks to know of each part."""
-        self.register_load_state_dict_pre_hook(accept_official)
+        self.register_load_state_dict_pre_hook(checkpoints.accept_official)
         self.num_features = widths[-1]
         self.drop_rate = drop_rate
         self.feature_info: list[dict[str, Any]] = [
@@ -53,6 +55,18 @@ class Backbone(nn.Module):
             for i, (c, r) in enumerate(zip(widths, reductions, strict=True))
         ]
         self.reset_classifier(num_classes, global_pool)
+
+    def load_state_dict(
+        self, state_dict: Mapping, strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As torch's, and takes the released names.
+
+        Raises:
+            ValueError: `strict`, and another model's: nothing was loaded.
+        """
+        if strict:
+            checkpoints.in_our_names(self, state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chans, H, W], H and W >= 16 -> [B, num_classes].
@@ -89,7 +103,7 @@ class Backbone(nn.Module):
 
         Returns:
             List of [B, C, h, w]; before it, unless `intermediates_only`,
-            the last map [B, h, w, C], normed if it is the last part's.
+            the last map [B, h, w, C], normed if as wide as the last part's.
 
         Raises:
             ValueError: another `output_fmt`, or as `forward`.
@@ -179,9 +193,8 @@ def config(**entries: Any) -> dict[str, Any]:
     """A timm pretrained config: the input of the released evaluation.
 
     Args:
-        hf_hub_filename: a published file; without it there is no source.
+        **entries: of a published file, `hf_hub_id`, `hf_hub_filename`.
     """
-    source = {"hf_hub_id": "hustvl/ViG"} if entries else {}
     return {
         "num_classes": 1000,
         "input_size": (3, 224, 224),
@@ -193,7 +206,6 @@ def config(**entries: Any) -> dict[str, Any]:
         "std": IMAGENET_DEFAULT_STD,
         "first_conv": "stem.0",
         "classifier": "head.fc",
-        **source,
         **entries,
     }
 
@@ -211,25 +223,28 @@ def build(
         ValueError: `pretrained`, and no file is known.
     """
     if pretrained:
-        overlay = options.get("pretrained_cfg_overlay")
+        overlay = options.get("pretrained_cfg_overlay") or {}
         source = resolve_pretrained_cfg(
             name, options.get("pretrained_cfg"), overlay
         )
         if not (source.has_weights or source.state_dict):
             raise ValueError(
-                f"no published file of {name} is known: use checkpoint_path"
+                f"no published file of {name} is known: use checkpoint_path, "
+                "or pretrained_cfg_overlay={'file': path} for other classes, "
+                "features and the released halving"
             )
-        sizes = sizes | {"halving": family.released_halving}
-        logging.getLogger(__name__).info(
-            "halving is %r unless given, as %s was released",
-            family.released_halving,
-            name,
-        )
+        # As a state dict: older versions of timm run the code in files.
+        weights = checkpoints.read_source(source, options.get("cache_dir"))
+        overlay = overlay | {"state_dict": weights}
+        options = options | {"pretrained_cfg_overlay": overlay}
+    features = {"out_indices": family.out_indices, "feature_cls": "getter"}
+    given = options.get("halving")
+    adapt = partial(checkpoints.filter_pretrained, halving=given)
     return build_model_with_cfg(
         family,
         name,
         pretrained,
-        feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
-        pretrained_filter_fn=filter_pretrained,
+        feature_cfg=features,
+        pretrained_filter_fn=adapt,
         **sizes | options,
     )

@@ -43,6 +43,10 @@ class VisionGLA(nn.Module):
     injection): `G = sigmoid(locality(x))`,
     `y = proj(scan_norm(o) * G + local_norm(x) * (1 - G))`.
 
+    To train a plain ViG from scratch take bfloat16 or float32: `o` starts at
+    3e-9, which is 0 in float16. The places `scans` are for gates; while both
+    are empty the scans run merged and no hook on them is called.
+
     Args:
         dim: C; keys have C / 2 channels, values C, over all heads.
         act: SiLU after the convolution and before `proj`. Only the released
@@ -80,7 +84,7 @@ class VisionGLA(nn.Module):
         _check_choice("scan", scan, SCANS)
         _check_choice("halving", halving, HALVINGS)
         self.heads = heads
-        self.scan, self.halving, self.backend = scan, halving, backend
+        self.halving, self.backend = halving, backend
         gates = dim if scan == "direction-wise" else dim // 2
         if locality:
             self.conv = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim, bias=False)

@@ -1,6 +1,7 @@
 """ViG-H: four stages, each at half the resolution of the one before.
 
-Official: `models/vig_h.py` in https://github.com/hustvl/ViG/tree/dfb9d32
+Official: `classification/models/vig_h.py` in
+https://github.com/hustvl/ViG/tree/dfb9d32
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ class ViGHierarchical(Backbone):
     """
 
     parts = "stages"
+    out_indices = (0, 1, 2, 3)
 
     def __init__(
         self,
@@ -108,9 +110,13 @@ class ViGHierarchical(Backbone):
 
 default_cfgs = generate_default_cfgs(
     {
-        "vig_h_tiny.in1k": config(hf_hub_filename="vig_h_t_82p8acc.pth"),
+        "vig_h_tiny.in1k": config(
+            hf_hub_id="hustvl/ViG", hf_hub_filename="vig_h_t_82p8acc.pth"
+        ),
         "vig_h_small.untrained": config(),
-        "vig_h_base.in1k": config(hf_hub_filename="vig_h_b_84p2acc.pth"),
+        "vig_h_base.in1k": config(
+            hf_hub_id="hustvl/ViG", hf_hub_filename="vig_h_b_84p2acc.pth"
+        ),
     }
 )
 

@@ -1027,6 +1027,18 @@ def vig_block(dim, heads, inner, tokens):
     scan = 2 * dim**2
     return tokens * (4 * dim**2 + 41 * dim + 3 * dim * inner + scan)
 """,
+        # No convolution.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2 // heads
+    return tokens * (4 * dim**2 + 32 * dim + 3 * dim * inner + scan)
+""",
+        # Queries and keys as wide as values.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2 // heads
+    return tokens * (5 * dim**2 + 41 * dim + 3 * dim * inner + scan)
+""",
         # FLOPs.
         """\
 def vig_block(dim, heads, inner, tokens):

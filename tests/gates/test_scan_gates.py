@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from hagvig_lib.gates import (
+    HardAttentionGate,
+    HardConcreteGate,
     add_gates,
     gate_parameters,
     gate_sites,
-    gate_table,
     harden,
     named_gates,
     prune_gates,
@@ -122,14 +123,51 @@ def test_closed_direction_is_not_computed(vig, wide, scan, closed, kept, left):
 
 def test_gates_of_an_only_direction_are_folded(vig, wide):
     model = vig(scan="one-direction")
-    gate_table(model)
     with torch.no_grad():
-        expected = model(wide)
+        model.blocks[1].attn.scans["fwd"].gate.logits[:64] = -9
+        harden(hard := copy.deepcopy(model), 0.3)
+        expected = hard(wide)
     report = prune_gates(model, 0.3, wide)
     assert report.left == ()
     assert not gate_parameters(model)
     with torch.no_grad():
         assert (model(wide) - expected).norm() < RTOL * expected.norm()
+
+
+@pytest.mark.parametrize("gate", [HardAttentionGate, HardConcreteGate])
+@pytest.mark.parametrize("halving", ["mean", "official-eval"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_lone_gate_of_two_directions_is_pruned(
+    build, wide, gate, halving, closed
+):
+    model = build("vig_tiny_patch16_224", shallow=True, halving=halving)
+    add_gates(model.double().eval(), "blocks.0.attn.scans.bwd", gate=gate)
+    (logits,) = gate_parameters(model)
+    nn.init.constant_(logits, -9 if closed else 1)
+    harden(hard := copy.deepcopy(model), 0.3)
+    report = prune_gates(model, 0.3, wide)
+    with torch.no_grad():
+        expected = hard(wide)
+        assert (model(wide) - expected).norm() < RTOL * expected.norm()
+    assert report.left == (() if closed else ("blocks.0.attn.scans.bwd",))
+
+
+def test_gates_that_went_with_their_branch_are_not_left(build):
+    """Open gates on the scans of a mixer that closes altogether."""
+    model = add_gates(build("vig_h_tiny").double().eval(), "*", 0.9)
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    for site, gate in named_gates(model).items():
+        if site.startswith("stages.1") and site.endswith(("ls1", "fwd")):
+            nn.init.constant_(gate.logits, -9)
+        if site.startswith("stages.0") and site.endswith("bwd"):
+            nn.init.constant_(gate.logits, -9)
+    harden(hard := copy.deepcopy(model), 0.3)
+    report = prune_gates(model, 0.3, x)
+    with torch.no_grad():
+        expected = hard(x)
+        assert (model(x) - expected).norm() < RTOL * expected.norm()
+    assert report.left == ()
+    assert not gate_parameters(model)
 
 
 def test_pruned_scan_takes_new_gates(vig, wide):

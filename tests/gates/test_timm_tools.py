@@ -111,6 +111,7 @@ def test_features_are_the_same_gated_before_or_after_wrapping(
         ("resnet18", {"feature_cls": "getter", "out_indices": (1, 2)}, 2),
         ("efficientnet_b0", {}, 7),
         ("vig_tiny_patch16_224", {"depth": 4}, 8),
+        ("vig_tiny_patch16_224", {"depth": 6, "out_indices": (0, 3)}, 8),
     ],
 )
 def test_features_only_models_are_gated(name, options, sites, images):

@@ -16,7 +16,7 @@ NETWORKS = {
 
 @pytest.fixture
 def short(monkeypatch):
-    epochs = dict.fromkeys(study.ARMS, 1)
+    epochs = dict.fromkeys(study.EPOCHS, 1)
     short = {"IMAGES": 200, "TEST": 50, "EPOCHS": epochs, "SIDES": (96, 144)}
     for name, value in short.items():
         monkeypatch.setattr(study, name, value)

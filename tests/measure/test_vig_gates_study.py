@@ -45,17 +45,50 @@ def test_gates_move_where_they_are_to_learn(short, arm):
     after = gate_parameters(net)
     moved = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert moved == [arm not in ("ungated", "frozen 0.5")] * len(moved)
-    assert len(moved) == (0 if arm == "ungated" else 12)
+    assert len(moved) == {"ungated": 0, "branches": 6}.get(arm, 12)
 
 
-@pytest.mark.parametrize("arm", ["ungated", "routed", "hard concrete"])
+@pytest.mark.parametrize(
+    ("arm", "times"), [("joint", 0), ("hard concrete", 4), ("late price", 2)]
+)
+def test_open_gates_cost_something_from_the_stated_step_on(
+    short, monkeypatch, arm, times
+):
+    calls = []
+    price = study.gate_penalty
+    monkeypatch.setattr(
+        study, "gate_penalty", lambda net: calls.append(1) or price(net)
+    )
+    study.learn(study.network(arm), arm, seed=1)
+    assert len(calls) == times
+
+
+def test_gates_of_a_scan_count_relative_to_the_loudest_of_their_head():
+    net = study.network("frozen 0.5")
+    gates = named_gates(net)
+    fwd, bwd = (
+        gates[f"blocks.0.attn.scans.{direction}"].logits.data
+        for direction in ("fwd", "bwd")
+    )
+    fwd[:32], bwd[:32] = -5, -9  # a head: 0.0067 is its loudest
+    found = study.closed(net)
+    assert found["closed forward"] == 0
+    assert found["closed backward"] == pytest.approx(32 / 192)
+    assert found["gate forward"] == pytest.approx(1)
+    assert found["directions"] == 0
+    fwd[:], bwd[:] = -6e4, -6e4  # exactly 0
+    assert study.closed(net)["closed forward"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("arm", ["ungated", "routed", "branches"])
 def test_a_run_reports_what_the_chapter_reads(short, monkeypatch, arm):
     result = study.run(arm, seed=1)
     json.dumps(result, allow_nan=False)
     if arm == "ungated":
         assert result.keys() == {"train", "test"}
     else:
-        assert {"closed forward", "gate mlp", "speed_up"} <= result.keys()
+        assert {"gate mlp", "directions", "speed_up"} <= result.keys()
+        assert ("closed forward" in result) == (arm != "branches")
     again = study.run(arm, seed=1)
     for name in result.keys() - {"speed_up"}:
         assert result[name] == again[name], name

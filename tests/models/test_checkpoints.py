@@ -12,10 +12,10 @@ from vig_reference import MODELS, OFFICIAL
 from hagvig_lib.gates import gate_table
 from hagvig_lib.models.checkpoints import (
     from_official,
-    official_names,
     read_checkpoint,
     to_official,
 )
+from hagvig_lib.models.official_names import official_names
 
 PLAIN, HIERARCHICAL = "vig_tiny_patch16_224", "vig_h_tiny"
 # A block of 32 channels, and in ViG-H one of 64.
@@ -132,6 +132,52 @@ def test_fault_is_named_and_nothing_is_loaded(spoil, message):
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
+def of_twice_the_width(name, **sizes):
+    torch.manual_seed(2)
+    return timm.create_model(name, num_classes=5, **sizes).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "sizes", "renamed"),
+    [  # some names and shapes are those of the model, too
+        (HIERARCHICAL, PLAIN, {"dim": 64, "depth": 1, "heads": 2}, True),
+        (PLAIN, PLAIN, {"dim": 64, "depth": 1, "heads": 2}, True),
+        (PLAIN, PLAIN, {"dim": 32, "depth": 2, "heads": 2}, False),
+        (
+            HIERARCHICAL,
+            HIERARCHICAL,
+            {"dims": (32, 64), "depths": (1, 2), "heads": (1, 2)},
+            False,
+        ),
+    ],
+)
+def test_nothing_of_another_model_is_loaded(name, other, sizes, renamed):
+    weights = of_twice_the_width(other, **sizes)
+    if renamed:
+        weights = to_official(weights, other, num_classes=5, **sizes)
+    model = build(name)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match="no checkpoint of ViG"):
+        model.load_state_dict(weights)
+    after = model.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_a_load_that_is_not_strict_takes_what_it_knows(name):
+    weights = official(name)
+    heads = [key for key in weights if "head." in key]
+    rest = {key: weights[key] for key in weights if key not in heads}
+    model = build(name)
+    head = model.head.fc.weight.clone()
+    faults = model.load_state_dict(rest | {"more": head}, strict=False)
+    assert faults.missing_keys == ["head.fc.weight", "head.fc.bias"]
+    assert faults.unexpected_keys == ["more"]
+    loaded = {name: model.state_dict()[name] for name in ("norm.weight",)}
+    names = official_names(model.state_dict())
+    assert torch.equal(loaded["norm.weight"], weights[names["norm.weight"]])
+    assert torch.equal(model.head.fc.weight, head)
+
+
 def test_fault_in_our_names_is_named():
     weights = build(PLAIN).state_dict()
     del weights["blocks.0.norm1.weight"]
@@ -152,6 +198,9 @@ def test_fault_in_our_names_is_named():
         lambda weights: weights,
         lambda weights: {"model": weights, "epoch": 299},
         lambda weights: {"model": {}, "model_ema": weights},
+        lambda weights: {"model": weights, "model_ema": None},
+        lambda weights: {"state_dict": {}, "state_dict_ema": weights},
+        lambda weights: {"module." + key: weights[key] for key in weights},
     ],
 )
 def test_file_of_the_released_code_loads(name, packed, tmp_path):
@@ -242,6 +291,46 @@ def test_code_in_a_file_is_not_run(tmp_path):
     assert trace.exists()  # it would have
 
 
+def test_code_in_a_file_is_not_run_by_pretrained(
+    tmp_path, monkeypatch, offline
+):
+    """Of older versions of timm, whose own readers would run it, neither."""
+    from timm.models import _builder
+
+    for reader in ("load_state_dict", "load_state_dict_from_hf"):
+        monkeypatch.setattr(_builder, reader, pytest.fail)
+    trace = tmp_path / "ran"
+    content = {"model": {}, "config": Code(trace)}
+    cached_file(tmp_path, content)
+    torch.save(content, tmp_path / "weights.pth")
+    for name, options in (
+        (PLAIN, {"file": str(tmp_path / "weights.pth")}),
+        (HIERARCHICAL, {}),
+    ):
+        with pytest.raises(ValueError, match="more than weights"):
+            timm.create_model(
+                name,
+                pretrained=True,
+                pretrained_cfg_overlay=options,
+                cache_dir=tmp_path,
+            )
+    assert not trace.exists()
+
+
+def test_code_in_a_file_is_not_run_by_this_timm(tmp_path):
+    trace, path = tmp_path / "ran", tmp_path / "weights.pth"
+    torch.save({"model": {}, "config": Code(trace)}, path)
+    if version(timm.__version__) < version("1.0.31"):
+        pytest.skip("this timm runs it, as the docstring says")
+    with pytest.raises(RuntimeError, match="weights_only"):
+        build(PLAIN, checkpoint_path=str(path))
+    assert not trace.exists()
+
+
+def version(text):
+    return [int(part) for part in text.split(".")[:3]]
+
+
 @pytest.mark.parametrize("content", [[1, 2], {"model": None}])
 def test_file_without_a_state_dict_is_refused(content, tmp_path):
     path = tmp_path / "weights.pth"
@@ -262,14 +351,18 @@ def test_absent_file_is_named(tmp_path):
 def hub(tmp_path_factory):
     """A hub's cache with ViG-H-T in it, and its weights."""
     folder = tmp_path_factory.mktemp("hub")
+    weights = whole(HIERARCHICAL)
+    cached_file(folder, {"model": weights})
+    return folder, weights
+
+
+def cached_file(folder, content):
+    """Puts ViG-H-T's file into a hub's cache."""
     repository = folder / "models--hustvl--ViG"
     for part in ("refs", "snapshots/1234"):
         (repository / part).mkdir(parents=True)
     (repository / "refs/main").write_text("1234")
-    weights = whole(HIERARCHICAL)
-    file = repository / "snapshots/1234/vig_h_t_82p8acc.pth"
-    torch.save({"model": weights}, file)
-    return folder, weights
+    torch.save(content, repository / "snapshots/1234/vig_h_t_82p8acc.pth")
 
 
 def whole(name):
@@ -292,6 +385,7 @@ def test_published_file_is_loaded_from_the_hub(hub, offline):
     model = timm.create_model(HIERARCHICAL, pretrained=True, cache_dir=folder)
     assert_holds(model, weights, HIERARCHICAL)
     assert model.stages[0].blocks[0].attn.halving == "mean"
+    assert "state_dict" not in model.pretrained_cfg
 
 
 def test_published_file_is_adapted(hub, offline):
@@ -320,7 +414,7 @@ def test_other_names_have_no_published_file():
     ]
     assert known == ["vig_h_tiny", "vig_h_base"]
     for name in {*MODELS.values()}.difference(known):
-        message = f"no published file of {name} is known: use checkpoint_path"
+        message = rf"file of {name} is known: use .* or pretrained_cfg_overlay"
         with pytest.raises(ValueError, match=message):
             timm.create_model(name, pretrained=True)
 
@@ -335,16 +429,39 @@ def test_pretrained_plain_model_halves_as_released(
     weights = whole(PLAIN)
     path = tmp_path / "weights.pth"
     torch.save({"model": weights}, path)
-    with caplog.at_level("INFO", "hagvig_lib"):
-        model = timm.create_model(
-            PLAIN,
-            pretrained=True,
-            pretrained_cfg_overlay={"file": str(path)},
-            **options,
-        )
+    model = from_file(PLAIN, path, **options)
     assert_holds(model, weights, PLAIN)
     assert {block.attn.halving for block in model.blocks} == {halving}
-    assert "halving is 'official-eval' unless given" in caplog.text
+    said = f"{PLAIN} has halving='official-eval', as these weights were"
+    assert (said in caplog.text) == (not options)
+
+
+def from_file(name, path, **options):
+    overlay = {"file": str(path)} | options.pop("overlay", {})
+    return timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay=overlay, **options
+    )
+
+
+def test_other_classes_and_features_take_the_released_weights(tmp_path):
+    weights = whole(PLAIN)
+    path = tmp_path / "weights.pth"
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match="load it by pretrained=True"):
+        timm.create_model(PLAIN, checkpoint_path=str(path), num_classes=3)
+    fine = from_file(PLAIN, path, num_classes=3, in_chans=1)
+    features = from_file(PLAIN, path, features_only=True)
+    for blocks in (fine.blocks, features.model.blocks):
+        loaded = blocks[11].attn.proj.weight
+        assert torch.equal(loaded, weights["blocks.11.attn.o_proj.weight"])
+        assert blocks[0].attn.halving == "official-eval"
+    small = {key: weights[key] for key in weights if "head." not in key}
+    small |= {"head.weight": torch.ones(3, 192), "head.bias": torch.ones(3)}
+    torch.save(small, path)
+    with pytest.raises(ValueError, match="'num_classes': its own"):
+        from_file(PLAIN, path, num_classes=3)
+    model = from_file(PLAIN, path, num_classes=3, overlay={"num_classes": 3})
+    assert model.head.fc.weight.all()
 
 
 def test_pretrained_file_of_another_model_is_refused(tmp_path):
@@ -352,20 +469,26 @@ def test_pretrained_file_of_another_model_is_refused(tmp_path):
     for content in (whole(HIERARCHICAL), {"fc.weight": torch.ones(3, 3)}):
         torch.save({"model": content}, path)
         with pytest.raises(ValueError, match=f"no checkpoint of {PLAIN}"):
-            timm.create_model(
-                PLAIN,
-                pretrained=True,
-                pretrained_cfg_overlay={"file": str(path)},
-            )
+            from_file(PLAIN, path)
 
 
 def test_pretrained_file_of_ours_is_loaded(tmp_path):
     weights = from_official(whole(PLAIN), PLAIN)
     path = tmp_path / "weights.pth"
     torch.save(weights, path)
-    overlay = {"file": str(path)}
-    model = timm.create_model(
-        PLAIN, pretrained=True, pretrained_cfg_overlay=overlay
-    )
+    model = from_file(PLAIN, path)
     state = model.state_dict()
     assert all(torch.equal(state[key], weights[key]) for key in weights)
+    # Our training halves once, whichever way the weights come back.
+    assert {block.attn.halving for block in model.blocks} == {"mean"}
+
+
+@pytest.mark.parametrize("options", [{}, {"num_classes": 3}])
+def test_truncated_weights_of_ours_are_refused(options, tmp_path):
+    """timm would load a part where classes are others."""
+    weights = from_official(whole(PLAIN), PLAIN)
+    del weights["blocks.11.norm1.weight"]
+    path = tmp_path / "weights.pth"
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match=r"1 missing: blocks\.11\.norm1"):
+        from_file(PLAIN, path, **options)

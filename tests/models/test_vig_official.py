@@ -61,7 +61,11 @@ def test_parameters_are_as_many(name):
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("mode", "backend"),
-    [("train", "chunkwise"), ("eval", "chunkwise"), ("train", "reference")],
+    [
+        (mode, backend)
+        for mode in ("train", "eval")
+        for backend in ("chunkwise", "reference")
+    ],
 )
 @pytest.mark.parametrize("fill", ["A", "B"])
 @pytest.mark.parametrize("name", TINY)

@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
-from torch.utils.flop_counter import FlopCounterMode
 
 import hagvig_lib  # noqa: F401  registers the names
+from hagvig_lib.measure.studies.vig_efficiency import counts
 from hagvig_lib.models.vig_block import VisionGLA
 
 NAME = "vig_tiny_patch16_224"
@@ -50,35 +50,25 @@ def test_v1_a_second_halving_shows_where_scans_are_quiet(recorded):
 # --- V2: the published counts leave a layer out ---------------------------
 
 
-def multiply_adds(name, side):
-    """Of all layers, of the last of all MLPs, of the scans."""
-    with torch.device("meta"):
-        net = timm.create_model(name)
-        for block in net.blocks:
-            block.attn.fused_attn = False  # written out, so that it is seen
-        with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, 3, side, side))
-    last = sum(
-        sum(operations.values())
-        for module, operations in counter.get_flop_counts().items()
-        if module.endswith(".mlp.fc2")
-    )
-    heads, tokens = net.num_features // 64, (side // 16) ** 2
-    scans = 12 * 2 * tokens * heads * 4 * 32 * 64  # blocks, directions
-    return counter.get_total_flops() / 2, last / 2, scans / 2
+def left(pair, side):
+    """Of all multiply-adds those without MLPs' ends; and those of scans."""
+    found = counts(pair, side)
+    return found["vig multiply_adds"] - found["down"], found["recurrence"]
 
 
 def test_v2_published_counts_lack_the_last_layer_of_the_mlp(recorded):
     """They lie between what is left with the scans and without them."""
-    total, last, scans = multiply_adds(NAME, 1024)
-    assert total - last - scans < 18.97e9 < total - last  # read off a figure
-    total, last, scans = multiply_adds(NAME.replace("tiny", "small"), 224)
-    deit, *_ = multiply_adds("deit_base_patch16_224", 224)
-    assert round((total - last) / deit, 2) == 0.20  # the abstract
-    assert round((total - last - scans) / deit, 2) == 0.20
-    assert total / deit > 0.25
-    total, last, _ = multiply_adds(NAME, 224)
-    assert last / total == pytest.approx(recorded("V2"), abs=5e-4)
+    rest, scans = left("tiny", 1024)
+    assert rest - scans < 18.97e9 < rest  # read off a figure
+    rest, scans = left("small", 224)
+    found = counts("small", 224)
+    deit = found["deit multiply_adds"]
+    assert round(rest / deit, 2) == 0.20  # the abstract
+    assert round((rest - scans) / deit, 2) == 0.20
+    assert found["vig multiply_adds"] / deit > 0.25
+    found = counts("tiny", 224)
+    share = found["down"] / found["vig multiply_adds"]
+    assert share == pytest.approx(recorded("V2"), abs=5e-4)
 
 
 # --- V3: two activations more ---------------------------------------------

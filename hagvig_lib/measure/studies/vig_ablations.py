@@ -10,9 +10,11 @@ tested on 1,000 others, whole and with one part of its mixers missing:
 - `no locality`, neither the convolution nor the local branch;
 - `no scan`, the local branch alone; its scans are computed and not used.
 
-Nothing else differs. Seeds differ in their training garments (no two seeds
-share one), frames, initial weights and order; the arms of one seed share
-all but the weights that an arm lacks.
+Garments, steps and rates are the same; weights are not as many: an arm
+lacks those of its part, and without locality every projection also reads
+the tokens themselves, not their convolution. Seeds differ in their training
+garments (no two seeds share one), frames, initial weights and order; the
+arms of one seed share all weights of the same name and shape.
 
 What would count, said beforehand: differences of test accuracy to `whole`
 are paired by seed, and a part matters here if the mean difference is at
