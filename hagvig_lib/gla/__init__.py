@@ -24,6 +24,7 @@ from .arguments import check_arguments
 __all__ = ["bidirectional_gla", "gla"]
 
 
+# For type checkers alone; spread out they would hide the function.
 # fmt: off
 @overload
 def gla(

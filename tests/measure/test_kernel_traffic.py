@@ -8,6 +8,7 @@ if not triton.knobs.runtime.interpret:
     pytest.skip("needs Triton's interpreter", allow_module_level=True)
 tl = triton.language
 
+# Not before the skip: they import parts of the interpreter.
 from hagvig_lib.measure.kernel_traffic import (  # noqa: E402
     listening,
     totals,

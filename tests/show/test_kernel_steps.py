@@ -10,6 +10,7 @@ triton = pytest.importorskip("triton")
 if not triton.knobs.runtime.interpret:
     pytest.skip("needs Triton's interpreter", allow_module_level=True)
 
+# Not before the skip: they import parts of the interpreter.
 from hagvig_lib.gla.triton import launch  # noqa: E402
 from hagvig_lib.gla.triton.configurations import configuration  # noqa: E402
 from hagvig_lib.measure.kernel_traffic import listening  # noqa: E402

@@ -140,6 +140,7 @@ def _forms(
         plain = torch.compile(factorised, fullgraph=True, dynamic=False)
         forms["compiled"] = partial(plain, scale=SCALE)
     if device == "cuda" and find_spec("fla"):
+        # The checker cannot find it: it is no requirement.
         from fla.ops.gla import chunk_gla  # pyright: ignore
 
         scan = partial(chunk_gla, scale=SCALE)
