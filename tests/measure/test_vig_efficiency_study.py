@@ -13,10 +13,17 @@ from hagvig_lib.models import vig_block
 FORMS = ("vig", "written out", "sdpa")
 
 
+@pytest.fixture(params=study.BOUNDS, ids=str)
+def dtype(request, monkeypatch):
+    """In which all is timed; on the CPU, too."""
+    monkeypatch.setitem(study.DTYPES, "cpu", request.param)
+    return request.param
+
+
 @pytest.mark.parametrize("training", [False, True])
-def test_measures_every_form(training):
+def test_measures_every_form(training, dtype):
     result = study.run("cpu", "tiny", 32, 2, training, rounds=1)
-    assert 0 < result["error"] < study.BOUND
+    assert 0 < result["error"] < study.BOUNDS[dtype]
     for form in FORMS:
         assert result[f"{form} median"] > 0
         assert result[f"{form} n"] == 1
@@ -24,23 +31,17 @@ def test_measures_every_form(training):
             "vig parameters" if form == "vig" else "deit parameters"
         ]
         # Training allocates a gradient for every weight, a forward does not.
-        assert (result[f"{form} peak"] > 4 * weights) == training
+        gradients = dtype.itemsize * weights
+        assert (result[f"{form} peak"] > gradients) == training
 
 
 @pytest.mark.parametrize(
-    ("pair", "side", "vig", "published"),
-    [  # 10^9 of ViG; published: rounded as published, or read from a figure
-        ("tiny", 224, 1.168, 0.9),
-        ("tiny", 1024, 24.40, 18.97),
-        ("small", 224, 4.481, 3.5),
-    ],
+    ("pair", "side", "vig"),
+    [("tiny", 224, 1.168), ("tiny", 1024, 24.40), ("small", 224, 4.481)],
 )
-def test_published_counts_are_ours_without_the_down_projections(
-    pair, side, vig, published
-):
+def test_counts_are_those_of_the_formulas(pair, side, vig):
     counts = study.counts(pair, side)
-    assert counts["vig multiply_adds"] == pytest.approx(vig * 1e9, rel=0.01)
-    assert counts["published"] == pytest.approx(published * 1e9, rel=0.01)
+    assert counts["vig multiply_adds"] == pytest.approx(vig * 1e9, rel=1e-3)
     blocks, dim = 12, {"tiny": 192, "small": 384}[pair]
     tokens, inner = (side // 16) ** 2, {192: 512, 384: 1024}[dim]
     assert counts["down"] == blocks * tokens * dim * inner
@@ -58,19 +59,33 @@ def _swapped_gates(q, k, v, fwd, bwd, *, scale, backend):
     return bidirectional_gla(q, k, v, *gates, scale=scale, backend=backend)
 
 
+def _no_scan(q, k, v, *gates, scale, backend):
+    scale *= backend == "reference"
+    return bidirectional_gla(q, k, v, *gates, scale=scale, backend=backend)
+
+
+def _no_attention(q, k, v, **options):
+    return v
+
+
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
-    ("place", "name", "wrong"),
+    ("place", "name", "wrong", "dtypes"),
     [
-        (vig_block, "bidirectional_gla", _swapped_gates),
-        (F, "scaled_dot_product_attention", lambda q, k, v, **options: v),
+        (vig_block, "bidirectional_gla", _swapped_gates, [torch.float32]),
+        (vig_block, "bidirectional_gla", _no_scan, study.BOUNDS),
+        (F, "scaled_dot_product_attention", _no_attention, study.BOUNDS),
     ],
-    ids=["scan", "attention"],
 )
-def test_a_wrong_form_is_not_timed(monkeypatch, place, name, wrong):
+def test_a_wrong_form_is_not_timed(
+    monkeypatch, place, name, wrong, dtypes, dtype, training
+):
+    if dtype not in dtypes:
+        pytest.skip("a difference below this dtype's rounding")
     monkeypatch.setattr(place, name, wrong)
     monkeypatch.setattr(study, "interleaved", partial(pytest.fail, "timed"))
     with pytest.raises(RuntimeError, match="errors"):
-        study.run("cpu", "tiny", 32, 1, False)
+        study.run("cpu", "tiny", 32, 1, training)
 
 
 def test_forms_of_deit_differ_in_their_attention_only():

@@ -132,30 +132,27 @@ def test_fault_is_named_and_nothing_is_loaded(spoil, message):
     assert all(torch.equal(after[key], before[key]) for key in before)
 
 
-def of_twice_the_width(name, **sizes):
-    torch.manual_seed(2)
-    return timm.create_model(name, num_classes=5, **sizes).state_dict()
+WIDE = {"dim": 64}
+DEEP = {PLAIN: {"depth": 2}, HIERARCHICAL: {"depths": (1, 2)}}
 
 
 @pytest.mark.parametrize(
-    ("name", "other", "sizes", "renamed"),
+    ("given", "sizes", "renamed", "name", "its_sizes"),
     [  # some names and shapes are those of the model, too
-        (HIERARCHICAL, PLAIN, {"dim": 64, "depth": 1, "heads": 2}, True),
-        (PLAIN, PLAIN, {"dim": 64, "depth": 1, "heads": 2}, True),
-        (PLAIN, PLAIN, {"dim": 32, "depth": 2, "heads": 2}, False),
-        (
-            HIERARCHICAL,
-            HIERARCHICAL,
-            {"dims": (32, 64), "depths": (1, 2), "heads": (1, 2)},
-            False,
-        ),
+        (PLAIN, WIDE, True, HIERARCHICAL, {}),
+        (PLAIN, WIDE, True, PLAIN, {}),
+        *((kind, {}, False, kind, DEEP[kind]) for kind in DEEP),
+        *((kind, DEEP[kind], False, kind, {}) for kind in DEEP),
     ],
 )
-def test_nothing_of_another_model_is_loaded(name, other, sizes, renamed):
-    weights = of_twice_the_width(other, **sizes)
+def test_nothing_of_another_model_is_loaded(
+    given, sizes, renamed, name, its_sizes
+):
+    torch.manual_seed(2)
+    weights = build(given, **sizes).state_dict()
     if renamed:
-        weights = to_official(weights, other, num_classes=5, **sizes)
-    model = build(name)
+        weights = to_official(weights, given, **SMALL[given] | sizes)
+    model = build(name, **its_sizes)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(ValueError, match="no checkpoint of ViG"):
         model.load_state_dict(weights)
