@@ -157,7 +157,8 @@ def accept_official(model: nn.Module, state_dict, prefix, *others) -> None:
     """Load hook of a ViG, gated or not: it takes the released names too.
 
     What it does not know it leaves to torch, which tells no hook whether a
-    load is strict.
+    load is strict. A ViG by itself checks before it copies; of one inside
+    another module torch, as of any, copies what fits and raises then.
     """
     given = {k[len(prefix) :]: k for k in state_dict if k.startswith(prefix)}
     theirs = {key: state_dict.pop(name) for key, name in given.items()}
