@@ -51,7 +51,7 @@ def run(arm: str, seed: int) -> dict[str, float]:
         gate.logits.data[:count] = -6e4
     frames = shared.training_batches(0, 0).inputs[: shared.BATCH]
     prune_gates(net, vig_gates.THRESHOLD, frames[:1])
-    table = costs({"pruned": net, "ungated": shared.small_vig()}, frames, 15)
+    table = costs({"pruned": net, "ungated": shared.small_vig()}, frames, 5)
     ratio = table.loc["pruned"] / table.loc["ungated"]
     if abs(ratio.multiply_adds / row.multiply_adds - 1) > 1e-6:
         raise RuntimeError(
