@@ -20,8 +20,8 @@ SMALL = [
 ]
 SHALLOW = {
     "vit": {"img_size": 32, "depth": 2},
-    # Pretrained or not: the same model.
-    "vig": {"halving": "mean", "depth": 2},
+    # Pretrained or not: the same model. Its files have to be whole.
+    "vig": {"halving": "mean"},
 }
 
 
