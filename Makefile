@@ -35,14 +35,14 @@ SEED ?= 1
 seeds: environment
 	$(PYTHON) book/_tools/execute.py --parameters '{"seed": $(SEED)}'
 
-# The studies behind the records: an hour; go on after a kill.
+# The studies behind the records: three hours; go on after a kill.
 # `make experiments STUDIES="closing breadth"` runs those alone.
 experiments: environment
 	OMP_NUM_THREADS=1 $(PYTHON) -m hagvig_lib.measure.experiments $(STUDIES)
 
-# What gated linear attention costs here, on the CPU and on a GPU if any.
+# What gated linear attention and ViG cost, on the CPU and on a GPU if any.
 bench: environment
-	OMP_NUM_THREADS=1 $(PYTHON) -m hagvig_lib.measure.experiments gla
+	OMP_NUM_THREADS=1 $(PYTHON) -m hagvig_lib.measure.experiments gla vig_efficiency
 
 lint: environment
 	$(PYTHON) -m ruff check .

@@ -3,11 +3,14 @@
 Gates come here hardened: a closed one is exactly 0.
 """
 
+from functools import singledispatch
 from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
-from timm.models.resnet import BasicBlock, Bottleneck
+from timm.models.efficientnet import EfficientNet
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .gate import HardAttentionGate
@@ -60,13 +63,20 @@ class Zero(Pruned):
         return x.new_zeros(1)
 
 
-@torch.no_grad()
-def fold_into_branch(model: Any, site: str, gate: HardAttentionGate) -> bool:
-    """ViT: fold a gate, and a LayerScale, into the last layer of its branch.
+@singledispatch
+def fold(model: Any, site: str, gate: HardAttentionGate) -> bool:
+    """Fold a gate into weights; register a function for a new family.
 
     Returns:
-        Whether that layer could take the gate up.
+        Whether they could take the gate up: otherwise it stays.
     """
+    raise NotImplementedError(type(model).__name__)
+
+
+@fold.register(VisionTransformer)
+@torch.no_grad()
+def fold_into_branch(model: Any, site: str, gate: HardAttentionGate) -> bool:
+    """ViT, ViG: fold gate and LayerScale into the branch's last layer."""
     path, _, slot = site.rpartition(".")
     block = model.get_submodule(path)
     branch, last = ("attn", "proj") if slot == "ls1" else ("mlp", "fc2")
@@ -90,12 +100,39 @@ def fold_into_branch(model: Any, site: str, gate: HardAttentionGate) -> bool:
 
 
 @torch.no_grad()
-def fold_into_readers(model: Any, site: str, gate: HardAttentionGate) -> bool:
-    """CNN: fold a gate into the layers that read the output of its stage.
+def fold_into_scan(model: Any, site: str, gate: HardAttentionGate) -> bool:
+    """ViG: leave out a closed direction; fold the gate of one left alone.
 
-    Returns:
-        Whether all of them could take the gate up.
+    Where both go on the gates stay: no weight serves one direction only.
     """
+    path, _, name = site.rpartition(".scans.")
+    mixer: Any = model.get_submodule(path)
+    values = mixer.qkv.weight[-gate.channels :]
+    others = [slot for key, slot in mixer.scans.items() if key != name]
+    if all(_is_closed(getattr(slot, "gate", None)) for slot in others):
+        values.mul_(gate.values()[:, None])
+        mixer.scans[name] = nn.Identity()
+    elif _is_closed(gate):
+        values.div_(2)  # the mean of the directions has one less
+        log_gate, half = mixer.gate[-1], gate.channels // 2
+        if log_gate.out_features > half:  # not shared
+            kept = torch.arange(half, device=values.device)
+            _narrow(log_gate, 0, kept + half * (name == "fwd"))
+        del mixer.scans[name]
+    else:
+        return False
+    return True
+
+
+def _is_closed(gate: HardAttentionGate | None) -> bool:
+    return gate is not None and not gate.values().any()
+
+
+@fold.register(ResNet)
+@fold.register(EfficientNet)
+@torch.no_grad()
+def fold_into_readers(model: Any, site: str, gate: HardAttentionGate) -> bool:
+    """CNN: fold a gate into the layers that read the output of its stage."""
     readers = _readers(model, site)
     width = gate.channels  # a grouped convolution has fewer inputs
     fit = [type(r) in LINEAR and r.weight.shape[1] == width for r in readers]

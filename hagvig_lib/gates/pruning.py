@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from timm.models.efficientnet import EfficientNet
-from timm.models.resnet import ResNet
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..measure.cost import costs
 from .closing import harden
-from .folding import fold_into_branch, fold_into_readers
+from .folding import fold
 from .inspection import check_threshold, named_gates
 from .sites import gate_sites
 
@@ -52,8 +49,9 @@ def prune_gates(
 ) -> PruneReport:
     """Remove the gates, and with the closed ones their channels, in place.
 
-    We add it. ViT: a closed channel leaves the last layer of its attention
-    or MLP; a branch with all gates closed is not computed. ResNet,
+    We add it. ViT, ViG: a closed channel leaves the last layer of its
+    attention or MLP; a branch with all gates closed is not computed, nor is
+    such a direction of a ViG's scan beside an open one. ResNet,
     EfficientNet: it leaves the end of its stage and the input of the next
     layer, so that intermediate features lack it, and lack the factors of
     the open gates. A gate that no neighbour can take up stays, hardened.
@@ -65,17 +63,17 @@ def prune_gates(
             the model was built with another `img_size` or `in_chans`.
 
     Raises:
-        TypeError: not a VisionTransformer, ResNet or EfficientNet.
+        TypeError: not a VisionTransformer, ViG, ResNet or EfficientNet.
         ValueError: no gates, a threshold outside (0, 1), a CNN stage with
             all gates closed, or a model that was pruned before.
     """
     check_threshold(threshold)
     gates = named_gates(model)
     known = gate_sites(model)
-    if not isinstance(model, VisionTransformer | ResNet | EfficientNet):
+    if fold.dispatch(type(model)) is fold.dispatch(object):
         raise TypeError(
             f"{type(model).__name__} cannot be pruned: give the timm "
-            "VisionTransformer, ResNet or EfficientNet itself"
+            "VisionTransformer, ResNet or EfficientNet, or the ViG, itself"
         )
     for site, gate in gates.items():
         if gate.dim == 1 and (gate.values() < threshold).all():
@@ -89,13 +87,11 @@ def prune_gates(
         gated.eval()(example)  # an unfit example fails here, not later
 
     closed = harden(model, threshold)
-    is_vit = isinstance(model, VisionTransformer)
-    fold = fold_into_branch if is_vit else fold_into_readers
-    left = [
-        site
-        for site, gate in gates.items()
-        if site not in known or not fold(model, site, gate)
-    ]
+    for site, gate in gates.items():
+        if site in known:
+            fold(model, site, gate)
+    stays = {*model.modules()}  # some go with the branch they are in
+    left = [site for site, gate in gates.items() if gate in stays]
 
     total = sum(gate.channels for gate in gates.values())
     models = {"before": gated, "after": copy.deepcopy(model)}

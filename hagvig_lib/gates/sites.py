@@ -1,8 +1,11 @@
 """Where gates go: a site is a place in a timm model that can hold a gate.
 
 ViT, DeiT, DeiT-III: the slots `ls1` and `ls2` of every block, after the
-attention and after the MLP, before the residual sum. ResNet, EfficientNet:
-the end of every stage.
+attention and after the MLP, before the residual sum. ViG: the same slots,
+and one for each direction of a scan, `attn.scans.fwd` and `attn.scans.bwd`,
+on its output, the value channels of all heads. Those are filled on request
+only: they cost the kernel that computes both directions at once.
+ResNet, EfficientNet: the end of every stage.
 
 Differs: the released transformer has its gates instead of LayerScale and
 DropPath; here both stay. Its EfficientNet has no gates inside.
@@ -41,7 +44,7 @@ def gate_sites(model: nn.Module) -> dict[str, int]:
         raise TypeError(
             f"{type(model).__name__} has no site for a gate: give a timm "
             "VisionTransformer (ViT, DeiT, DeiT-III), ResNet or "
-            "EfficientNet, or timm's feature extractor around one"
+            "EfficientNet, a ViG, or timm's feature extractor around one"
         )
     return sites
 
@@ -117,8 +120,9 @@ def add_gates(
     and load first, then wrap; or gate timm's feature extractor itself.
 
     Args:
-        sites: "auto" for all, or glob patterns over the names that
-            `gate_sites` gives: "layer4", ["blocks.*.ls2"].
+        sites: "auto" for all but the directions of scans, or glob patterns
+            over the names that `gate_sites` gives: "layer4",
+            ["blocks.*.ls2"], "*.scans.*".
         init: see `HardAttentionGate`.
         gate: the class, `HardAttentionGate` or `HardConcreteGate`.
 
@@ -139,6 +143,7 @@ def add_gates(
         slot = model.get_submodule(site)
         is_stage = isinstance(slot, nn.Sequential)
         owner = site if is_stage else site.rpartition(".")[0]
+        owner = owner.removesuffix(".scans")  # it holds slots only
         like = next(model.get_submodule(owner).parameters())
         dim = 1 if is_stage else -1
         new = gate(available[site], dim, init, like.device, like.dtype)
@@ -150,7 +155,7 @@ def add_gates(
 def _choose(available: Iterable[str], sites: str | Sequence[str]) -> list[str]:
     """The sites that match, in the model's order."""
     if sites == "auto":
-        return list(available)
+        return [site for site in available if ".scans." not in site]
     chosen = set()
     for pattern in [sites] if isinstance(sites, str) else sites:
         matches = fnmatch.filter(available, pattern)

@@ -1,4 +1,4 @@
-"""timm models with gates, under timm's own names with `hag_` in front.
+"""timm models and ViGs with gates, under timm's names with `hag_` in front.
 
 ::
 
@@ -8,6 +8,9 @@ Every keyword of the plain model goes on working, tags of pretrained weights
 too (`hag_resnet18.a1_in1k`). Pretrained weights are those that timm
 publishes for the plain model: the gates start as `gate_init` says. Load a
 checkpoint of a gated model by `checkpoint_path`.
+
+A ViG takes gates in the slots `ls1` and `ls2` of its blocks, as a ViT does,
+and on request in those of the two directions of a scan.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +24,12 @@ from timm.models import (
 )
 from torch import nn
 
-from ..gates import add_gates
+from ..gates import HardAttentionGate, add_gates
+from ..gates.folding import fold, fold_into_branch, fold_into_scan
+from ..gates.sites import find_sites
+from . import vig, vig_hierarchical  # noqa: F401  registers their names
+from .vig_backbone import Backbone
+from .vig_block import Block
 
 PLAIN = (
     "vit_tiny_patch16_224",
@@ -34,6 +42,12 @@ PLAIN = (
     "resnet34",
     "resnet50",
     "efficientnet_b0",
+    "vig_tiny_patch16_224",
+    "vig_small_patch16_224",
+    "vig_base_patch16_224",
+    "vig_h_tiny",
+    "vig_h_small",
+    "vig_h_base",
 )
 
 # register_model looks here for the weights of each name.
@@ -69,3 +83,21 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
 
 for _name in PLAIN:
     globals()[f"hag_{_name}"] = register_model(_entrypoint(_name))
+
+
+@find_sites.register
+def _(model: Backbone):
+    sites = {}
+    for name, block in model.named_modules():
+        if isinstance(block, Block):
+            mixer: Any = block.attn
+            slots = [f"attn.scans.{scan}" for scan in mixer.scans]
+            slots += ["ls1", "ls2"]
+            sites |= {f"{name}.{s}": mixer.proj.out_features for s in slots}
+    return sites
+
+
+@fold.register
+def _(model: Backbone, site: str, gate: HardAttentionGate):
+    in_scan = ".scans." in site
+    return (fold_into_scan if in_scan else fold_into_branch)(model, site, gate)

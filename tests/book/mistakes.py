@@ -870,6 +870,379 @@ def segments(B, T, H, C, processors):
     ],
 }
 
+MISTAKES_12 = {
+    1: [
+        # Channels read as places.
+        """\
+def positions(table, height, width):
+    side = math.isqrt(table.shape[1])
+    grid = table.reshape(1, -1, side, side)
+    grid = nn.functional.interpolate(grid, (height, width), mode="bicubic")
+    return grid.permute(0, 2, 3, 1)
+""",
+        # Channels still second.
+        """\
+def positions(table, height, width):
+    side = math.isqrt(table.shape[1])
+    grid = table.mT.reshape(1, -1, side, side)
+    return nn.functional.interpolate(grid, (height, width), mode="bicubic")
+""",
+        # Corner on corner.
+        """\
+def positions(table, height, width):
+    side = math.isqrt(table.shape[1])
+    grid = nn.functional.interpolate(
+        table.mT.reshape(1, -1, side, side),
+        (height, width),
+        mode="bicubic",
+        align_corners=True,
+    )
+    return grid.permute(0, 2, 3, 1)
+""",
+        # Not the smooth one.
+        """\
+def positions(table, height, width):
+    side = math.isqrt(table.shape[1])
+    grid = table.mT.reshape(1, -1, side, side)
+    grid = nn.functional.interpolate(grid, (height, width), mode="bilinear")
+    return grid.permute(0, 2, 3, 1)
+""",
+        # The default mode.
+        """\
+def positions(table, height, width):
+    side = math.isqrt(table.shape[1])
+    grid = table.mT.reshape(1, -1, side, side)
+    grid = nn.functional.interpolate(grid, (height, width))
+    return grid.permute(0, 2, 3, 1)
+""",
+        # Rows and columns exchanged.
+        """\
+def positions(table, height, width):
+    side = math.isqrt(table.shape[1])
+    grid = table.mT.reshape(1, -1, side, side).mT
+    grid = nn.functional.interpolate(grid, (width, height), mode="bicubic")
+    return grid.permute(0, 3, 2, 1).mT.reshape(1, height, width, -1)
+""",
+    ],
+    2: [
+        # The gate exchanged.
+        """\
+def merge(o, x, logits):
+    G = logits.sigmoid().view_as(o)
+    o = nn.functional.rms_norm(o, o.shape[-1:], eps=1e-6)
+    x = nn.functional.rms_norm(x, x.shape[-1:], eps=1e-6)
+    return x * G + o * (1 - G)
+""",
+        # One norm for all heads of the scan.
+        """\
+def merge(o, x, logits):
+    G = logits.sigmoid().view_as(o)
+    o = nn.functional.rms_norm(o, o.shape[-2:], eps=1e-6)
+    x = nn.functional.rms_norm(x, x.shape[-1:], eps=1e-6)
+    return o * G + x * (1 - G)
+""",
+        # One norm for all heads, local and scan.
+        """\
+def merge(o, x, logits):
+    G = logits.sigmoid().view_as(o)
+    o = nn.functional.rms_norm(o, o.shape[-2:], eps=1e-6)
+    x = nn.functional.rms_norm(x, x.shape[-2:], eps=1e-6)
+    return o * G + x * (1 - G)
+""",
+        # Channels of the gate dealt to the heads in turn.
+        """\
+def merge(o, x, logits):
+    G = logits.sigmoid().unflatten(-1, (o.shape[-1], -1)).mT
+    o = nn.functional.rms_norm(o, o.shape[-1:], eps=1e-6)
+    x = nn.functional.rms_norm(x, x.shape[-1:], eps=1e-6)
+    return o * G + x * (1 - G)
+""",
+        # No norms.
+        """\
+def merge(o, x, logits):
+    G = logits.sigmoid().view_as(o)
+    return o * G + x * (1 - G)
+""",
+    ],
+    3: [
+        # Norms without biases, as in plain ViG.
+        """\
+def block_parameters(C):
+    inner = 32 * math.ceil(8 * C // 3 / 32)
+    linears = 2 * C**2 + 33 * C + C**2 + C + C**2
+    return 9 * C + linears + 2 * 32 + 2 * C + 3 * C * inner
+""",
+        # Heads as wide as in plain ViG.
+        """\
+def block_parameters(C):
+    inner = 32 * math.ceil(8 * C // 3 / 32)
+    linears = 2 * C**2 + 33 * C + C**2 + C + C**2
+    return 9 * C + linears + 2 * 64 + 4 * C + 3 * C * inner
+""",
+        # Rounded as in plain ViG.
+        """\
+def block_parameters(C):
+    inner = 256 * math.ceil(8 * C // 3 / 256)
+    linears = 2 * C**2 + 33 * C + C**2 + C + C**2
+    return 9 * C + linears + 2 * 32 + 4 * C + 3 * C * inner
+""",
+        # Not rounded: right for 96 channels.
+        """\
+def block_parameters(C):
+    linears = 2 * C**2 + 33 * C + C**2 + C + C**2
+    return 9 * C + linears + 2 * 32 + 4 * C + 3 * C * (8 * C // 3)
+""",
+        # A SwiGLU of two matrices.
+        """\
+def block_parameters(C):
+    inner = 32 * math.ceil(8 * C // 3 / 32)
+    linears = 2 * C**2 + 33 * C + C**2 + C + C**2
+    return 9 * C + linears + 2 * 32 + 4 * C + 2 * C * inner
+""",
+    ],
+}
+
+MISTAKES_13 = {
+    1: [
+        # One direction.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * heads * (dim // (2 * heads)) * (dim // heads)
+    return tokens * (4 * dim**2 + 41 * dim + 3 * dim * inner + scan)
+""",
+        # No scan.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    return tokens * (4 * dim**2 + 41 * dim + 3 * dim * inner)
+""",
+        # The last layer of the MLP forgotten, as in the published counts.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2 // heads
+    return tokens * (4 * dim**2 + 41 * dim + 2 * dim * inner + scan)
+""",
+        # One state for all heads.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2
+    return tokens * (4 * dim**2 + 41 * dim + 3 * dim * inner + scan)
+""",
+        # No convolution.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2 // heads
+    return tokens * (4 * dim**2 + 32 * dim + 3 * dim * inner + scan)
+""",
+        # Queries and keys as wide as values.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2 // heads
+    return tokens * (5 * dim**2 + 41 * dim + 3 * dim * inner + scan)
+""",
+        # FLOPs.
+        """\
+def vig_block(dim, heads, inner, tokens):
+    scan = 2 * dim**2 // heads
+    return 2 * tokens * (4 * dim**2 + 41 * dim + 3 * dim * inner + scan)
+""",
+    ],
+    2: [
+        # The bare mixers.
+        "def crossing(dim, heads, inner):\n    return dim / heads\n",
+        # One product of attention.
+        """\
+def crossing(dim, heads, inner):
+    vig = 4 * dim**2 + 41 * dim + 3 * dim * inner + 2 * dim**2 / heads
+    return (vig - 12 * dim**2) / dim
+""",
+        # The MLPs taken to be equal, which they are for one width.
+        """\
+def crossing(dim, heads, inner):
+    return dim / heads + 41 / 2
+""",
+    ],
+    3: [
+        # Whatever is not called, whether it matters or not.
+        """\
+def unseen(model, x):
+    called = set()
+    handles = [
+        module.register_forward_hook(lambda m, *_: called.add(m))
+        for module in model.modules()
+    ]
+    model(x)
+    for handle in handles:
+        handle.remove()
+    return {n for n, m in model.named_modules() if m not in called}
+""",
+        # Gradients of an earlier step are taken for influence.
+        """\
+def unseen(model, x):
+    called = set()
+    handles = [
+        module.register_forward_hook(lambda m, *_: called.add(m))
+        for module in model.modules()
+    ]
+    model(x).sum().backward()
+    for handle in handles:
+        handle.remove()
+    return {
+        name
+        for name, module in model.named_modules()
+        if module not in called
+        and any(p.grad is not None for p in module.parameters(recurse=False))
+    }
+""",
+        # Only at the top.
+        """\
+def unseen(model, x):
+    called = set()
+    handles = [
+        module.register_forward_hook(lambda m, *_: called.add(m))
+        for module in model.modules()
+    ]
+    model.zero_grad()
+    model(x).sum().backward()
+    for handle in handles:
+        handle.remove()
+    return {
+        name
+        for name, module in model.named_children()
+        if module not in called
+        and any(p.grad is not None for p in module.parameters())
+    }
+""",
+        # The hooks stay.
+        """\
+def unseen(model, x):
+    called = set()
+    for module in model.modules():
+        module.register_forward_hook(lambda m, *_: called.add(m))
+    model.zero_grad()
+    model(x).sum().backward()
+    return {
+        name
+        for name, module in model.named_modules()
+        if module not in called
+        and any(p.grad is not None for p in module.parameters(recurse=False))
+    }
+""",
+    ],
+}
+
+MISTAKES_14 = {
+    1: [
+        # Columns for rows.
+        """\
+def into_values(weight, fwd, bwd):
+    most = torch.maximum(fwd, bwd)
+    weight = weight.clone()
+    weight[-len(fwd) :] *= most
+    most = torch.where(most > 0, most, 1)
+    return weight, fwd / most, bwd / most
+""",
+        # Queries and keys, too.
+        """\
+def into_values(weight, fwd, bwd):
+    most = torch.maximum(fwd, bwd)
+    factor = torch.cat([most, most])
+    most = torch.where(most > 0, most, 1)
+    return weight * factor[:, None], fwd / most, bwd / most
+""",
+        # The forward gate, closed or not.
+        """\
+def into_values(weight, fwd, bwd):
+    weight = weight.clone()
+    weight[-len(fwd) :] *= fwd[:, None]
+    return weight, torch.ones_like(fwd), bwd / fwd
+""",
+        # Right, but in place.
+        """\
+def into_values(weight, fwd, bwd):
+    most = torch.maximum(fwd, bwd)
+    weight[-len(fwd) :] *= most[:, None]
+    fwd, bwd = (torch.where(most > 0, g / most, 1) for g in (fwd, bwd))
+    return weight, fwd, bwd
+""",
+        # The mean, which is not the larger one.
+        """\
+def into_values(weight, fwd, bwd):
+    mean = (fwd + bwd) / 2
+    weight = weight.clone()
+    weight[-len(fwd) :] *= mean[:, None]
+    fwd, bwd = (torch.where(mean > 0, g / mean, 1) for g in (fwd, bwd))
+    return weight, fwd, bwd
+""",
+        # A channel that both directions close stays at 0 / 0.
+        """\
+def into_values(weight, fwd, bwd):
+    most = torch.maximum(fwd, bwd)
+    weight = weight.clone()
+    weight[-len(fwd) :] *= most[:, None]
+    return weight, fwd / most, bwd / most
+""",
+    ],
+    2: [
+        # Each direction by itself.
+        """\
+def loudest(fwd, bwd, heads):
+    def scaled(gate):
+        gate = gate.reshape(heads, -1)
+        most = gate.max(1, keepdim=True).values
+        return (gate / most.clamp(min=1e-30)).flatten()
+    return scaled(fwd), scaled(bwd)
+""",
+        # Each channel by itself.
+        """\
+def loudest(fwd, bwd, heads):
+    most = torch.maximum(fwd, bwd).clamp(min=1e-30)
+    return fwd / most, bwd / most
+""",
+        # All heads together.
+        """\
+def loudest(fwd, bwd, heads):
+    most = torch.maximum(fwd, bwd).max()
+    return fwd / most, bwd / most
+""",
+        # Channels dealt to the heads in turn.
+        """\
+def loudest(fwd, bwd, heads):
+    both = torch.stack([fwd, bwd]).reshape(2, -1, heads)
+    most = both.amax((0, 1), keepdim=True).clamp(min=1e-30)
+    return (both / most).flatten(1).unbind()
+""",
+        # A closed head divides by 0.
+        """\
+def loudest(fwd, bwd, heads):
+    both = torch.stack([fwd, bwd]).reshape(2, heads, -1)
+    most = both.amax((0, 2), keepdim=True)
+    return (both / most).flatten(1).unbind()
+""",
+    ],
+    3: [
+        # As if a block whose gates are left were merged.
+        """\
+def blocks_needed(depth, merged, single):
+    return 0 if single < merged else depth
+""",
+        # Rounded down.
+        """\
+def blocks_needed(depth, merged, single):
+    return max(0, math.floor(depth * (2 - merged / single)))
+""",
+        # A closed direction thought to cost nothing, and its twin, too.
+        """\
+def blocks_needed(depth, merged, single):
+    return max(0, math.ceil(depth * (1 - merged / (2 * single))))
+""",
+        # Below zero.
+        """\
+def blocks_needed(depth, merged, single):
+    return math.ceil(depth * (2 - merged / single))
+""",
+    ],
+}
+
 MISTAKES = {
     (chapter, number): sources
     for chapter, exercises in (
@@ -884,6 +1257,9 @@ MISTAKES = {
         (9, MISTAKES_09),
         (10, MISTAKES_10),
         (11, MISTAKES_11),
+        (12, MISTAKES_12),
+        (13, MISTAKES_13),
+        (14, MISTAKES_14),
     )
     for number, sources in exercises.items()
 }

@@ -90,7 +90,8 @@ def test_merging_saves_what_its_record_says(stated, runs):
     long = runs.query("batch == 8 and tokens == 1024").set_index("training")
     ratio = long["two passes median"] / long["ours median"]
     hoped = re.search(r"1\.2 and ([\d.]+) times at 1024", study.__doc__ or "")
-    assert hoped and ratio[True] < float(hoped[1])  # else the row is wrong
+    assert hoped is not None
+    assert ratio[True] < float(hoped[1])  # else the row is wrong
     assert stated[5] == {
         **{"runs": len(runs), "hoped": hoped[1], **saves},
         "forward": f"{ratio[False]:.2f}",

@@ -1,4 +1,4 @@
-"""The five models that the gates are tested on: small images, full width."""
+"""The models that the gates are tested on: small images, full width."""
 
 import copy
 from functools import cache
@@ -13,6 +13,8 @@ NAMES = (
     "resnet18",
     "resnet50",
     "efficientnet_b0",
+    "vig_tiny_patch16_224",
+    "vig_h_tiny",
 )
 
 
@@ -27,6 +29,8 @@ def template(name, options):
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
         elif key.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.1)
+        elif "vig" in name and ".attn." in key:  # scans start near 0 too
+            torch.nn.init.normal_(parameter, std=0.3)
     return model
 
 
@@ -38,10 +42,13 @@ def build():
     """
 
     def build(name, shallow=False, **options):
-        if "patch16" in name:
+        if "patch16" in name and shallow:
+            options["depth"] = 2
+        if "patch16" in name and "vig" not in name:
             options = {"img_size": 32, **options}
-            if shallow:
-                options["depth"] = 2
+        if name == "vig_h_tiny":  # narrow too: each stage has wider maps
+            options = {"depths": (1, 1), "dims": (32, 64), **options}
+            options["heads"] = (1, 2)
         torch.manual_seed(1)
         return copy.deepcopy(template(name, tuple(options.items())))
 

@@ -23,7 +23,7 @@ TRANSFORMER = "vit_tiny_patch16_224"
 def test_keys_are_those_of_timm_and_one_per_site(name, build):
     plain = build(name)
     sites = gate_sites(plain)
-    gated = add_gates(build(name))
+    gated = add_gates(build(name), "*")
     new = {f"{site}.gate.logits" for site in sites}
     assert set(gated.state_dict()) == set(plain.state_dict()) | new
     assert not new & set(plain.state_dict())

@@ -82,12 +82,14 @@ def test_checkpointing_runs_the_gates(name, build, images):
         ("resnet18", FeatureGetterNet),
         ("resnet50", FeatureListNet),
         ("efficientnet_b0", FeatureGetterNet),
+        ("vig_tiny_patch16_224", FeatureGetterNet),
+        ("vig_h_tiny", FeatureGetterNet),
     ],
 )
 def test_features_are_the_same_gated_before_or_after_wrapping(
     build, images, name, wrap
 ):
-    indices = (0, 1) if "patch16" in name else (0, 1, 2, 3, 4)
+    indices = (0, 1, 2, 3, 4) if "net" in name else (0, 1)
     plain = wrap(build(name, shallow=True), out_indices=indices).eval()
     inner = add_gates(build(name, shallow=True), init=0.25)
     before = wrap(inner, out_indices=indices).eval()
@@ -108,6 +110,8 @@ def test_features_are_the_same_gated_before_or_after_wrapping(
         ("resnet18", {"feature_cls": FeatureDictNet}, 4),
         ("resnet18", {"feature_cls": "getter", "out_indices": (1, 2)}, 2),
         ("efficientnet_b0", {}, 7),
+        ("vig_tiny_patch16_224", {"depth": 4}, 8),
+        ("vig_tiny_patch16_224", {"depth": 6, "out_indices": (0, 3)}, 8),
     ],
 )
 def test_features_only_models_are_gated(name, options, sites, images):

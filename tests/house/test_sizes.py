@@ -10,7 +10,7 @@ from repository import ROOT, committed
 # Code lines: the budget of each part, then of all. Exercises and studies
 # are counted apart: one reads them with their chapter, not to use the rest.
 LIMITS = {
-    ("gates", "routing"): 600,
+    ("gates", "routing"): 630,
     ("gla",): 1450,
     ("models",): 950,
     ("data",): 800,

@@ -12,6 +12,7 @@ from hagvig_lib.gates import (
     gate_parameters,
     weight_parameters,
 )
+from hagvig_lib.models import ViGHierarchical
 from hagvig_lib.routing import GradientRouter
 
 CLASSES, SIZE = 5, 16
@@ -42,6 +43,14 @@ def resnet():
         zero_init_last=False,
     )
     return add_gates(model)
+
+
+def vig():
+    """With gates on both directions of its scans too."""
+    torch.manual_seed(0)
+    sizes = {"dims": (32, 64), "depths": (1, 1), "heads": (1, 2)}
+    model = ViGHierarchical(**sizes, num_classes=CLASSES)
+    return add_gates(model, "*")
 
 
 def resnet_with_frozen_norms():

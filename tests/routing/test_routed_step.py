@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from small_models import batch, resnet, router, vit
+from small_models import batch, resnet, router, vig, vit
 from torch import nn
 from torch.nn import functional as F
 
@@ -49,7 +49,7 @@ def same_bits(first, second):
     return all(map(torch.equal, first, second))
 
 
-@BUILDS
+@pytest.mark.parametrize("build", [vit, resnet, vig])
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 def test_each_half_leaves_the_other_group_bit_identical(build, optimizer):
     model = build()
