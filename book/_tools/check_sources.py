@@ -48,12 +48,13 @@ def check_outputs(book: Book) -> list[str]:
     problems = []
     for chapter in book.chapters():
         cells = code_cells(ipynb.read(book.staged / book.name(chapter)))
-        drawn = any(_SYNTHETIC.search(source(cell)) for cell in cells)
-        problems += [
-            f"{book.name(chapter)}: {_where(cell)}: {problem}"
-            for cell in cells
-            for problem in _figure_problems(cell, drawn)
-        ]
+        drawn = False  # from the import on
+        for cell in cells:
+            drawn = drawn or bool(_SYNTHETIC.search(source(cell)))
+            problems += [
+                f"{book.name(chapter)}: {_where(cell)}: {problem}"
+                for problem in _figure_problems(cell, drawn)
+            ]
     return problems
 
 
@@ -116,7 +117,7 @@ def _figure_problems(cell: dict, synthetic: bool) -> Iterator[str]:
     # A slider has caption and alt text in its source.
     if synthetic and "SYNTHETIC" not in source(cell) + str(about):
         yield (
-            "figure in a chapter with the synthetic colonoscopy, but no"
+            "figure where the synthetic colonoscopy is at hand, but no"
             " SYNTHETIC in its title, caption or alt text"
         )
     if {"text/plain"} in map(set, shown):

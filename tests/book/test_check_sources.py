@@ -134,6 +134,12 @@ def test_figure_of_another_chapter_need_not_say_synthetic(tmp_path):
     assert output_problems(tmp_path, other, figure) == []
 
 
+def test_figure_before_the_import_need_not_say_synthetic(tmp_path):
+    figure = with_outputs(toy.code("plot()", mystnb=ALT), PICTURE)
+    drawn = toy.code("from hagvig_lib.data.synthetic_scene import render")
+    assert output_problems(tmp_path, figure, drawn) == []
+
+
 @pytest.mark.parametrize("shown", [PICTURE, SLIDER])
 def test_value_printed_beside_a_figure_is_refused(tmp_path, shown):
     figure = toy.code("axes.hist(x)", mystnb=ALT)
