@@ -35,7 +35,7 @@ SEED ?= 1
 seeds: environment
 	$(PYTHON) book/_tools/execute.py --parameters '{"seed": $(SEED)}'
 
-# The studies behind the records: three hours; go on after a kill.
+# The studies behind the records: two hours; go on after a kill.
 # `make experiments STUDIES="closing breadth"` runs those alone.
 experiments: environment
 	OMP_NUM_THREADS=1 $(PYTHON) -m hagvig_lib.measure.experiments $(STUDIES)

@@ -41,11 +41,11 @@ all the same where leaving it out of the unpruned network costs two points or
 more, and else not needed.
 
 Gates' rate and the price of one gate are those of `closing`, the weights'
-rate that of `resolution_transfer`, epochs those of `vig_ablations`. On seed
-0, which is not in the study, `ungated`, `routed` and prices from the first
-step and from half of the training had been seen. On tasks of chapter 14 an
-early price closed scans before they were heard: hence `late price`. One open
-gate of each direction costs the merged scan: hence `branches`.
+rate that of `resolution_transfer`, epochs those of `vig_ablations`. On a
+seed that nobody noted, `ungated`, `routed` and prices from the first step
+and from half of the training had been tried. On tasks of chapter 14 an early
+price closed scans before they were heard: hence `late price`. One open gate
+of each direction costs the merged scan: hence `branches`.
 """
 
 import copy

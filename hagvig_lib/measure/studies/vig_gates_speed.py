@@ -1,9 +1,10 @@
 """How fast are the networks of `vig_gates` once they are pruned?
 
-Closed gates cost time, wherever they sit: so a network with as many closed
-gates at every site as a trained one had, by the record of `vig_gates`, is
-as fast. Each is pruned and timed in turns with an ungated one on 50 frames,
-one thread. First it has to need the multiply-adds that the record states.
+What pruning saves depends on how many gates of each site are closed, and
+not on which: so a network with as many closed gates at every site as a
+trained one had, by the record of `vig_gates`, is as fast. Each is pruned and
+timed in turns with an ungated one on 50 frames, one thread. A time is kept
+only if the network needs the multiply-adds that the record states.
 
 No standard of its own: whether gates pay, `vig_gates` says. Three blocks of
 64 channels spend much of their time between layers, so that a network that
